@@ -1,0 +1,1 @@
+"""openlathe: an LLM inference engine and OpenAI-compatible server assembled from installed plugins."""

@@ -1,0 +1,141 @@
+"""One typed configuration; flags, a YAML file and the environment are three ways to fill it.
+
+Each field carries its own flag metadata (see :func:`setting`), from which the command line, its help and the reference
+in the documentation are made. Values are checked here, once, whichever way they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from .spi.errors import ConfigError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "half", "float")
+LOAD_FORMATS = ("auto", "safetensors", "dummy")
+_DTYPE_ALIASES = {"half": "float16", "float": "float32"}
+
+
+def setting(default: Any, help: str, *, flags: tuple[str, ...] = (), group: str = "engine", **extra: Any) -> Any:
+    """A field with its flag: ``flags`` are aliases of ``--field-name``; ``extra`` may hold ``choices`` and ``metavar``."""
+    metadata = {"help": help, "flags": flags, "group": group, **extra}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Everything that decides what is assembled and how it runs; immutable, JSON-serialisable."""
+
+    model: str | None = setting(None, "directory, hub id or bundled checkpoint", group="model")
+    served_model_name: list[str] = setting([], "name(s) clients use; default: the model as given", group="model")
+    tokenizer: str | None = setting(None, "directory or hub id of the tokenizer; default: the model's", group="model")
+    revision: str | None = setting(None, "branch, tag or commit of a hub model", group="model")
+    download_dir: str | None = setting(None, "where hub models are kept; default: the hub's cache", group="model")
+    hf_token: str | None = setting(None, "token for gated hub models", group="model")
+    load_format: str = setting("auto", "how weights are read; dummy: random", choices=LOAD_FORMATS, group="model")
+    dtype: str = setting("auto", "of weights and activations; auto: the checkpoint's", choices=DTYPES, group="model")
+    quantization: str | None = setting(None, "quantization plugin for the linear layers", flags=("-q",), group="model")
+    generation_config: str = setting("auto", "auto: the checkpoint's sampling defaults; vllm: neutral", group="model")
+    override_generation_config: dict[str, Any] = setting({}, "JSON of sampling defaults", group="model")
+    max_logprobs: int = setting(20, "most logprobs a request may ask for; -1: no limit", group="model")
+
+    device: str = setting("auto", "cpu, cuda or auto", group="engine")
+    seed: int = setting(0, "for requests without one, and for dummy weights", group="engine")
+    max_model_len: int | None = setting(None, "longest sequence in tokens (8k, 1M understood)", group="engine")
+    max_num_seqs: int | None = setting(None, "most requests in one step", group="engine")
+    max_num_batched_tokens: int | None = setting(None, "token budget of one step", group="engine")
+    block_size: int = setting(16, "tokens in a KV block", group="engine")
+    kv_cache_memory_bytes: int | None = setting(None, "size of the KV cache (4G understood)", group="engine")
+    gpu_memory_utilization: float = setting(
+        0.92, "share of an accelerator's memory to use", flags=("--device-memory-utilization",), group="engine"
+    )
+    kv_cache_dtype: str = setting("auto", "dtype of the KV cache", group="engine")
+    num_gpu_blocks_override: int | None = setting(None, "exact number of KV blocks", group="engine")
+    enable_prefix_caching: bool = setting(True, "reuse KV blocks of equal prefixes", group="engine")
+    enable_chunked_prefill: bool = setting(True, "split long prompts over steps", group="engine")
+    attention_backend: str | None = setting(None, "attention backend by name", group="engine")
+    distributed_executor_backend: str | None = setting(None, "executor by name", group="engine")
+    enforce_eager: bool = setting(False, "never capture graphs", group="engine")
+
+    tool_call_parser: str | None = setting(None, "tool parser; default: the model's", group="frontend")
+    reasoning_parser: str | None = setting(None, "reasoning parser; default: the model's", group="frontend")
+    chat_template: str | None = setting(None, "file, name or text; default: the checkpoint's", group="frontend")
+    default_chat_template_kwargs: dict[str, Any] = setting({}, "JSON passed to every rendering", group="frontend")
+
+    kernels: dict[str, str] = setting({}, "operator=provider, to override the choice", group="plugins")
+    plugin_options: dict[str, str] = setting({}, "KIND.NAME.key=value", flags=("--opt",), group="plugins")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size")
+        _at_least(self, 1, "kv_cache_memory_bytes", "num_gpu_blocks_override")
+        _at_least(self, -1, "max_logprobs")
+        _one_of(self, "dtype", DTYPES)
+        _one_of(self, "load_format", LOAD_FORMATS)
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            raise ConfigError(
+                f"--gpu-memory-utilization is {self.gpu_memory_utilization}; give a share above 0 and up to 1."
+            )
+        budget, length = self.max_num_batched_tokens, self.max_model_len
+        if not self.enable_chunked_prefill and budget is not None and length is not None and budget < length:
+            raise ConfigError(
+                f"--max-num-batched-tokens {budget} is below --max-model-len {length}, so that a long prompt would "
+                "never fit a step; raise it or leave chunked prefill on."
+            )
+        object.__setattr__(self, "dtype", _DTYPE_ALIASES.get(self.dtype, self.dtype))
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """The names clients use, the first of which answers carry."""
+        return tuple(self.served_model_name) or ((self.model,) if self.model else ())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EngineConfig:
+        """Raises ``ConfigError`` for a name that is no setting."""
+        known = {item.name for item in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{name!r} is no setting of the engine; `serve --help` lists them all.")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """How the HTTP server listens and whom it lets in."""
+
+    host: str = setting("127.0.0.1", "address to listen on", group="server")
+    port: int = setting(8000, "port to listen on", group="server")
+    uds: str | None = setting(None, "unix socket instead of host and port", group="server")
+    api_key: list[str] = setting([], "key(s) clients must send; also OPENLATHE_API_KEY", group="server")
+    root_path: str = setting("", "path prefix of a reverse proxy", group="server")
+    allowed_origins: list[str] = setting([], "JSON list of origins for CORS", group="server")
+    uvicorn_log_level: str = setting("info", "log level of the HTTP server", group="server")
+    disable_uvicorn_access_log: bool = setting(False, "no line per HTTP request", group="server")
+    enable_log_requests: bool = setting(False, "log every request's parameters", group="server")
+    metrics_namespace: str = setting("openlathe", "prefix of metric names", group="server")
+    max_num_queued_reqs: int = setting(10_000, "requests that may be in the server before 429", group="server")
+    ssl_keyfile: str | None = setting(None, "TLS key", group="server")
+    ssl_certfile: str | None = setting(None, "TLS certificate", group="server")
+    shutdown_timeout: float = setting(0.0, "seconds that running requests get on SIGTERM", group="server")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"--port is {self.port}; give a number from 0 to 65535.")
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; give a number of at least {least}.")
+
+
+def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise ConfigError(f"--{name.replace('_', '-')} is {value!r}; choose one of {', '.join(choices)}.")

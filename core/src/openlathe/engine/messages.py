@@ -1,0 +1,143 @@
+"""The only structs that cross between the server and the engine; pure data, encoded with msgspec."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How the next tokens are chosen; names, meanings and defaults as in vLLM and OpenAI.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0 or -1 is off. ``logprobs`` is the number of alternatives reported with
+    every token (None: none, 0: the sampled token only, -1: the whole vocabulary). A request without ``seed`` draws
+    one; every draw depends on (seed, position) alone. ``n``, ``stop`` and the fields that shape text are used by the
+    frontend and never reach the engine's step.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    skip_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    detokenize: bool = True
+
+
+class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True, tag="request"):
+    """One sequence to generate.
+
+    ``eos_token_ids`` always stop unless ``sampling.ignore_eos``; a lower ``priority`` is served first. ``adapter``,
+    ``grammar``, ``thinking_budget``, ``fork_of`` and ``hold`` belong to features that a given engine may not have;
+    it refuses them with a sentence rather than ignoring them.
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    eos_token_ids: list[int] = []
+    arrival_time: float = msgspec.field(default_factory=time.monotonic)
+    priority: int = 0
+    cache_salt: str | None = None
+    adapter: str | None = None
+    grammar: str | None = None
+    thinking_budget: int | None = None
+    fork_of: str | None = None
+    hold: bool = False
+
+
+class Abort(msgspec.Struct, tag="abort"):
+    """Forget these requests, whatever their state; unknown ids are ignored."""
+
+    request_ids: list[str]
+
+
+class Call(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call"):
+    """A rare administrative call (``stats``, ``reset_prefix_cache``, ``shutdown``, ...), answered by one Reply."""
+
+    call_id: int
+    method: str
+    args: list[Any] = []
+
+
+class Reply(msgspec.Struct, kw_only=True, omit_defaults=True, tag="reply"):
+    """The answer to a Call; ``error`` is one sentence."""
+
+    call_id: int
+    result: Any = None
+    error: str | None = None
+
+
+class TokenLogprobs(msgspec.Struct, array_like=True):
+    """Log-probabilities at one position: the sampled token first, then the most likely ones, best first."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    rank: int
+    """Rank of the sampled token, from 1."""
+
+
+class RequestOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one step brought one request.
+
+    ``stop_reason`` is the stop token that ended it; ``error`` one sentence where ``finish_reason`` is ``error``.
+    ``cached_tokens`` is set in the first output of a request.
+    """
+
+    request_id: str
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: int | None = None
+    cached_tokens: int | None = None
+    error: str | None = None
+
+
+class EngineStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Gauges of now and counters since start. Blocks are KV blocks."""
+
+    running: int = 0
+    waiting: int = 0
+    total_blocks: int = 0
+    free_blocks: int = 0
+    step_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
+class EngineOutputs(msgspec.Struct, kw_only=True, omit_defaults=True, tag="outputs"):
+    """Everything one step brought, in one message."""
+
+    outputs: list[RequestOutput] = []
+    stats: EngineStats | None = None
+
+
+class EngineReady(msgspec.Struct, kw_only=True, omit_defaults=True, tag="ready"):
+    """The engine has loaded; ``facts`` holds ``num_blocks``, ``block_size``, ``max_model_len``, seconds and bytes."""
+
+    facts: dict[str, Any] = {}
+
+
+class EngineDead(msgspec.Struct, kw_only=True, omit_defaults=True, tag="dead"):
+    """The engine has stopped, or could not start; ``refused`` says that the cause is the user's to mend."""
+
+    reason: str
+    refused: bool = False
+
+
+ToEngine = EngineRequest | Abort | Call
+FromEngine = EngineOutputs | Reply | EngineReady | EngineDead

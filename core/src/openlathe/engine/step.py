@@ -1,0 +1,66 @@
+"""What the scheduler orders and what a step brings back: pure data that could cross a process border.
+
+The scheduler speaks in counts. Which token comes next is known to the runner, that holds every request's tokens and
+writes there what it samples; so a plan made before step k has ended says "one more token", meaning the one step k
+samples.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .messages import SamplingParams, TokenLogprobs
+
+
+class NewRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A request that joins the batch, for the first time or again after preemption.
+
+    ``token_ids`` are all its tokens so far, ``num_prompt_tokens`` of which are the prompt; ``block_ids`` is one
+    block table per KV group. ``stop_token_ids`` are masked until ``sampling.min_tokens`` tokens are out.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    num_prompt_tokens: int
+    num_computed_tokens: int
+    block_ids: list[list[int]]
+    sampling: SamplingParams
+    seed: int
+    stop_token_ids: list[int] = []
+    adapter: str | None = None
+
+
+class StepPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One step.
+
+    Attributes:
+        step: number of the step, from 0.
+        scheduled: request id -> number of tokens to compute, in batch order; requests joining now included.
+        new: requests that join.
+        new_blocks: request id -> blocks to append, one list per KV group.
+        removed: requests that leave the batch: finished, aborted or preempted.
+        sampled: requests whose last token is reached in this step, so that they sample.
+        drafts: request id -> draft ids to check.
+        common_prefix_blocks: per KV group, leading blocks shared by all scheduled requests.
+    """
+
+    step: int
+    scheduled: dict[str, int]
+    new: list[NewRequest] = []
+    new_blocks: dict[str, list[list[int]]] = {}
+    removed: list[str] = []
+    sampled: list[str] = []
+    drafts: dict[str, list[int]] = {}
+    common_prefix_blocks: list[int] = []
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(self.scheduled.values())
+
+
+class StepOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one step sampled: for each request of ``StepPlan.sampled`` its accepted tokens, in order."""
+
+    step: int
+    tokens: dict[str, list[int]]
+    logprobs: dict[str, list[TokenLogprobs]] = {}

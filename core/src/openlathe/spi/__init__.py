@@ -1,0 +1,77 @@
+"""The contract between core and plugins: the one import a plugin needs. stdlib and pluggy only."""
+
+from .errors import (
+    AmbiguousProvider,
+    CheckpointError,
+    ConfigError,
+    EngineDeadError,
+    InvalidRequest,
+    OpenlatheError,
+    PluginError,
+    ProviderNotFound,
+)
+from .events import (
+    Content,
+    Event,
+    Piece,
+    Reasoning,
+    Special,
+    Text,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from .hookspecs import REGISTRATION_HOOKS
+from .kv import EncoderOnly, FullKV, KVSpec, MLAKV, SharedWith, SlidingKV, StateKV
+from .markers import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
+from .protocols import (
+    AttentionBackend,
+    AttentionBatch,
+    AttentionLayer,
+    EngineInfo,
+    Executor,
+    FinishedRequest,
+    KVLayout,
+    KVPages,
+    LinearMethod,
+    Model,
+    ModelBatch,
+    ModelConfig,
+    ParserContext,
+    Provider,
+    StreamParser,
+)
+from .queries import (
+    AttentionQuery,
+    DeviceFacts,
+    GenericQuery,
+    KernelQuery,
+    ModelQuery,
+    ParserQuery,
+    Query,
+    Refusal,
+)
+from .specs import (
+    KINDS,
+    AttentionBackendSpec,
+    ChatTemplateSpec,
+    CheckpointSpec,
+    CommandSpec,
+    DrafterSpec,
+    ExecutorSpec,
+    GrammarSpec,
+    KernelSpec,
+    KVOffloadSpec,
+    LogitsProcessorSpec,
+    LoRALoaderSpec,
+    LoRAResolverSpec,
+    ModelSpec,
+    Option,
+    QuantizationSpec,
+    ReasoningParserSpec,
+    RoutesSpec,
+    Spec,
+    ToolParserSpec,
+)
+
+__all__ = [name for name in dir() if not name.startswith("_")]

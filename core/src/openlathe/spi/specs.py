@@ -1,0 +1,358 @@
+"""The records that registration hooks return: one frozen, keyword-only dataclass per kind, plain data throughout.
+
+A spec never holds the object it describes. ``target`` is an import string, so that listing what is installed imports
+no torch, and a class object in its place is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+IMPORT_STRING = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+RESOURCE_STRING = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[\w./-]+$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+
+OptionValue = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting of a plugin, given as ``--opt KIND.NAME.key=value`` or under ``options:`` in the YAML file.
+
+    ``type`` is ``str``, ``int``, ``float`` or ``bool``, or a ``module:function`` import string of a converter.
+    """
+
+    name: str
+    type: str = "str"
+    default: OptionValue | None = None
+    help: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What every kind has in common.
+
+    Attributes:
+        name: key inside the kind: lower case letters, digits, ``.``, ``_`` and ``-``.
+        target: ``"package.module:attribute"`` of the object that does the work (a resource for templates and
+            checkpoints: ``"package:path/inside/it"``).
+        api: version of the kind's protocol the target is written against.
+        summary: one line for lists.
+        aliases: further names, in the same name space as ``name``.
+        options: settings the target understands; passed to it as a mapping.
+        requires: requirement strings (PEP 508) checked from metadata before the target is used.
+        install_hint: what to type when a requirement is missing.
+        refuse: import string of a torch-free function ``(query) -> reasons``.
+        priority: among candidates that do not refuse, the highest wins; a tie is an error naming both.
+    """
+
+    kind: ClassVar[str] = ""
+    api_version: ClassVar[int] = 1
+
+    name: str
+    target: str
+    api: int = 1
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    requires: tuple[str, ...] = ()
+    install_hint: str = ""
+    refuse: str | None = None
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_import_string("target", self.target)
+        if self.refuse is not None:
+            _import_string(self, "refuse", self.refuse)
+        for name in (self.name, *self.aliases):
+            if not isinstance(name, str) or not NAME.match(name):
+                raise ValueError(
+                    f"{type(self).__name__} has the name {name!r}; a name is made of lower case letters, digits, "
+                    "'.', '_' and '-' and begins with a letter or digit"
+                )
+
+    def _check_import_string(self, field: str, value: object) -> None:
+        _import_string(self, field, value)
+
+
+def _import_string(spec: Spec, field: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{type(spec).__name__}({spec.name!r}).{field} is {value!r}; pass 'package.module:attribute' as a string, "
+            "so that listing plugins imports nothing heavy"
+        )
+    if not IMPORT_STRING.match(value):
+        raise ValueError(f"{type(spec).__name__}({spec.name!r}).{field} is {value!r}; write 'package.module:attribute'")
+
+
+class _ResourceSpec(Spec):
+    """A spec whose target is a file or folder inside a package."""
+
+    def _check_import_string(self, field: str, value: object) -> None:
+        if not isinstance(value, str) or not RESOURCE_STRING.match(value):
+            raise ValueError(f"{type(self).__name__}({self.name!r}).{field} is {value!r}; write 'package:path'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Spec):
+    """A model family. ``target`` is the module class; see :class:`openlathe.spi.protocols.Model`.
+
+    Attributes:
+        architectures: names as in ``architectures`` of config.json, in Hugging Face's spelling.
+        config: import string of the torch-free configuration class
+            (:class:`openlathe.spi.protocols.ModelConfig`), from which the plan is made before a byte is loaded.
+        capabilities: e.g. ``generate``, ``embed``, ``classify``, ``lora``.
+        lora_modules: leaf module names that may carry adapters.
+        tool_parser, reasoning_parser, chat_template: names used unless a flag says otherwise.
+        reference: name of the transformers class that the conformance kit compares with.
+        tiny_config: resource ``"package:file.json"`` with a tiny config.json for the conformance kit.
+        checked: versions of transformers or checkpoints the family was proven against.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    architectures: tuple[str, ...]
+    config: str
+    capabilities: frozenset[str] = frozenset({"generate"})
+    lora_modules: tuple[str, ...] = ()
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    chat_template: str | None = None
+    reference: str | None = None
+    tiny_config: str | None = None
+    checked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _import_string(self, "config", self.config)
+        if not self.architectures:
+            raise ValueError(f"ModelSpec({self.name!r}) names no architectures; list those of config.json it serves")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionBackendSpec(Spec):
+    """A planner of attention; ``target`` follows :class:`openlathe.spi.protocols.AttentionBackend`.
+
+    Empty tuples mean "any". ``kv`` names the KV spec classes served (``FullKV``, ``SlidingKV``, ``MLAKV``);
+    ``features`` come from ``sliding_window``, ``soft_cap``, ``sinks``, ``lse``, ``shared_prefix``,
+    ``graph_capture``, ``batch_invariant``. ``operators`` are the kernels it is built on.
+    """
+
+    kind: ClassVar[str] = "attention-backend"
+
+    devices: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    kv_dtypes: tuple[str, ...] = ()
+    kv: tuple[str, ...] = ("FullKV",)
+    head_dims: tuple[int, ...] = ()
+    block_size_multiple: int = 1
+    features: frozenset[str] = frozenset()
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelSpec(Spec):
+    """A provider of one operator of :mod:`openlathe.kernels`, for given devices and dtypes (empty: any)."""
+
+    kind: ClassVar[str] = "kernel"
+
+    operator: str
+    devices: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParserSpec(Spec):
+    """What tool and reasoning parsers share; ``target`` is called as ``(ParserContext) -> StreamParser``.
+
+    Attributes:
+        markers: strings that open or close a section; they need not be special tokens.
+        fingerprints: strings that a chat template contains when its model writes this format.
+        transcripts: resource folder of golden transcripts, ``"package:transcripts/name"`` style, for the kit.
+    """
+
+    markers: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    transcripts: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolParserSpec(_ParserSpec):
+    """A tool-call format."""
+
+    kind: ClassVar[str] = "tool-parser"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningParserSpec(_ParserSpec):
+    """A reasoning format."""
+
+    kind: ClassVar[str] = "reasoning-parser"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTemplateSpec(_ResourceSpec):
+    """A chat template; ``target`` is the resource ``"package:file.jinja"``.
+
+    ``supports`` comes from ``tools``, ``system``, ``reasoning``; ``stop`` are further stop strings.
+    """
+
+    kind: ClassVar[str] = "chat-template"
+
+    supports: frozenset[str] = frozenset()
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRALoaderSpec(Spec):
+    """A reader of one adapter format, recognised by ``marker_files`` in the adapter's folder."""
+
+    kind: ClassVar[str] = "lora-loader"
+
+    marker_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAResolverSpec(Spec):
+    """Finds the folder of an adapter by its name."""
+
+    kind: ClassVar[str] = "lora-resolver"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVOffloadSpec(Spec):
+    """A second home for KV blocks; ``tier`` is ``host``, ``disk`` or ``remote``, ``schemes`` its URL schemes."""
+
+    kind: ClassVar[str] = "kv-offload"
+
+    tier: str = "host"
+    schemes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrammarSpec(Spec):
+    """A compiler of grammars; ``sources`` come from ``json_schema``, ``regex``, ``choice``, ``ebnf``."""
+
+    kind: ClassVar[str] = "grammar"
+
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationSpec(Spec):
+    """A linear method; ``checkpoint_methods`` are the ``quant_method`` values of config.json it reads."""
+
+    kind: ClassVar[str] = "quantization"
+
+    checkpoint_methods: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec(Spec):
+    """Where the workers run; see :class:`openlathe.spi.protocols.Executor`."""
+
+    kind: ClassVar[str] = "executor"
+
+    max_workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrafterSpec(Spec):
+    """A proposer of draft tokens for speculative decoding."""
+
+    kind: ClassVar[str] = "drafter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitsProcessorSpec(Spec):
+    """A batch-wise change to the logits; ``changes_argmax`` says whether greedy requests need it."""
+
+    kind: ClassVar[str] = "logits-processor"
+
+    changes_argmax: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSpec(_ResourceSpec):
+    """A model directory bundled in a package; ``target`` is the resource folder ``"package:checkpoint"``."""
+
+    kind: ClassVar[str] = "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutesSpec(Spec):
+    """Further HTTP routes; ``target`` is called as ``(api) -> list of starlette routes``."""
+
+    kind: ClassVar[str] = "routes"
+
+    default: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec(Spec):
+    """A sub-command of ``core``.
+
+    ``target`` is called as ``(arguments) -> exit status`` with the arguments behind the sub-command's name.
+    """
+
+    kind: ClassVar[str] = "command"
+
+
+SPEC_TYPES: tuple[type[Spec], ...] = (
+    ModelSpec,
+    AttentionBackendSpec,
+    KernelSpec,
+    ToolParserSpec,
+    ReasoningParserSpec,
+    ChatTemplateSpec,
+    LoRALoaderSpec,
+    LoRAResolverSpec,
+    KVOffloadSpec,
+    GrammarSpec,
+    QuantizationSpec,
+    ExecutorSpec,
+    DrafterSpec,
+    LogitsProcessorSpec,
+    CheckpointSpec,
+    RoutesSpec,
+    CommandSpec,
+)
+
+#: Every kind by its name, in the order lists print them.
+KINDS: dict[str, type[Spec]] = {spec.kind: spec for spec in SPEC_TYPES}
+
+
+def to_json(spec: Spec) -> dict[str, Any]:
+    """The spec as JSON data, sets sorted; :func:`from_json` reads it back to an equal spec."""
+    from dataclasses import fields
+
+    data: dict[str, Any] = {"kind": spec.kind}
+    for item in fields(spec):
+        value = getattr(spec, item.name)
+        if isinstance(value, frozenset):
+            value = sorted(value)
+        elif item.name == "options":
+            value = [{"name": o.name, "type": o.type, "default": o.default, "help": o.help} for o in value]
+        elif isinstance(value, tuple):
+            value = list(value)
+        data[item.name] = value
+    return data
+
+
+def from_json(data: dict[str, Any]) -> Spec:
+    """The inverse of :func:`to_json`."""
+    from dataclasses import fields
+
+    values = dict(data)
+    cls = KINDS[values.pop("kind")]
+    for item in fields(cls):
+        value = values.get(item.name)
+        if item.name == "options":
+            values[item.name] = tuple(Option(**option) for option in value or ())
+        elif isinstance(value, list):
+            values[item.name] = frozenset(value) if "frozenset" in str(item.type) else tuple(value)
+    return cls(**values)
