@@ -1,0 +1,63 @@
+# openlathe: `make help` lists what there is.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.ready
+PIP     := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml sdk/pyproject.toml \
+             plugins/*/pyproject.toml plugins/*/*/pyproject.toml plugins/*/*/*/pyproject.toml))
+
+# Two cores run two test processes; torch must not start a pool of threads in each of them.
+TEST    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-long bench lint wheels clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything in it, every version pinned
+
+$(STAMP): constraints.txt pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "openlathe needs Python 3.11 or newer and '$(PYTHON)' is not: name one, as in 'make setup PYTHON=python3.12'." >&2; \
+	  exit 1; }
+	@echo "[1/4] a virtual environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[2/4] pip and the build backend"
+	@$(PIP) --quiet pip hatchling editables
+	@echo "[3/4] torch: the CPU build where one is offered"
+	@$(PIP) torch==2.13.0
+	@echo "[4/4] openlathe, its plugins and the development tools"
+	@$(PIP) --quiet --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
+	@touch $@
+	@echo "ready: 'make serve MODEL=...' or 'make test'"
+
+serve: $(STAMP) ## Serve MODEL=<directory or hub id> [ARGS=<flags of serve>]
+	@test -n "$(MODEL)" || { echo "Say which model, as in 'make serve MODEL=Qwen/Qwen3-0.6B'." >&2; exit 2; }
+	@exec $(BIN)/serve "$(MODEL)" $(ARGS)
+
+test: lint ## Lint, type-check and run every test but the long ones [ARGS=<flags of pytest>]
+	@$(TEST) $(ARGS)
+
+test-long: $(STAMP) ## Run the long tests too expensive for every change
+	@$(TEST) -m long --timeout 1800 $(ARGS)
+
+bench: $(STAMP) ## Measure against transformers in one run [ARGS=<flags of the benchmark>]
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+wheels: $(STAMP) ## Build every distribution into dist/
+	@rm -rf dist
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
+	  $(MEMBERS:%=./%)
+	@ls -1 dist
+
+clean: ## Remove what make and the tests made, but not .venv
+	@rm -rf dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
