@@ -19,6 +19,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with everything in it, every version pinned
+	@:
 
 $(STAMP): constraints.txt pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -31,7 +32,7 @@ $(STAMP): constraints.txt pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 	@echo "[3/4] torch: the CPU build where one is offered"
 	@$(PIP) torch==2.13.0
 	@echo "[4/4] openlathe, its plugins and the development tools"
-	@$(PIP) --quiet --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
+	@$(PIP) --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
 	@touch $@
 	@echo "ready: 'make serve MODEL=...' or 'make test'"
 
