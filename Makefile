@@ -2,6 +2,7 @@
 
 PYTHON  ?= python3
 WORKERS ?= 2
+DIST    ?= dist
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
@@ -54,10 +55,10 @@ lint: $(STAMP) ## Check style and types
 	@$(BIN)/mypy
 
 wheels: $(STAMP) ## Build every distribution into dist/
-	@rm -rf dist
-	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
+	@rm -f $(DIST)/*.whl
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) \
 	  $(MEMBERS:%=./%)
-	@ls -1 dist
+	@ls -1 $(DIST)
 
 clean: ## Remove what make and the tests made, but not .venv
 	@rm -rf dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

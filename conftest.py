@@ -33,7 +33,7 @@ def tiny_checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def scripted_checkpoint() -> Path:
-    """A small Qwen3 that has learnt scripted dialogues: reasoning, a tool call, an answer from its result; read only."""
+    """A small Qwen3 that has learnt scripted dialogues with reasoning and a tool call; read only."""
     from openlathe_sdk.checkpoints import scripted_qwen3
 
     return scripted_qwen3()
