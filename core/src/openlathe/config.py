@@ -18,7 +18,7 @@ _DTYPE_ALIASES = {"half": "float16", "float": "float32"}
 
 
 def setting(default: Any, help: str, *, flags: tuple[str, ...] = (), group: str = "engine", **extra: Any) -> Any:
-    """A field with its flag: ``flags`` are aliases of ``--field-name``; ``extra`` may hold ``choices`` and ``metavar``."""
+    """A field with its flag: ``flags`` are aliases of ``--field-name``, ``extra`` may hold ``choices``."""
     metadata = {"help": help, "flags": flags, "group": group, **extra}
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)

@@ -16,13 +16,16 @@ class NewRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A request that joins the batch, for the first time or again after preemption.
 
     ``token_ids`` are all its tokens so far, ``num_prompt_tokens`` of which are the prompt; ``block_ids`` is one
-    block table per KV group. ``stop_token_ids`` are masked until ``sampling.min_tokens`` tokens are out.
+    block table per KV group. Positions below ``num_stored_tokens`` are in the cache already and are never written,
+    even where ``num_computed_tokens`` asks for one of them to be computed again. ``stop_token_ids`` are masked until
+    ``sampling.min_tokens`` tokens are out.
     """
 
     request_id: str
     token_ids: list[int]
     num_prompt_tokens: int
     num_computed_tokens: int
+    num_stored_tokens: int = 0
     block_ids: list[list[int]]
     sampling: SamplingParams
     seed: int

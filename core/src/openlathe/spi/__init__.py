@@ -22,7 +22,7 @@ from .events import (
     ToolCallStart,
 )
 from .hookspecs import REGISTRATION_HOOKS
-from .kv import EncoderOnly, FullKV, KVSpec, MLAKV, SharedWith, SlidingKV, StateKV
+from .kv import MLAKV, EncoderOnly, FullKV, KVSpec, SharedWith, SlidingKV, StateKV
 from .markers import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
 from .protocols import (
     AttentionBackend,

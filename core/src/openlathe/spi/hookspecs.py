@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 def openlathe_models() -> Iterable[ModelSpec]:
     """Model families. The target follows :class:`~openlathe.spi.protocols.Model`::
 
-        @hookimpl
-        def openlathe_models():
-            yield ModelSpec(
-                name="acme",
-                architectures=("AcmeForCausalLM",),
-                target="acme_openlathe.modeling:AcmeForCausalLM",
-                config="acme_openlathe.config:AcmeConfig",
-                tool_parser="hermes",
-            )
+    @hookimpl
+    def openlathe_models():
+        yield ModelSpec(
+            name="acme",
+            architectures=("AcmeForCausalLM",),
+            target="acme_openlathe.modeling:AcmeForCausalLM",
+            config="acme_openlathe.config:AcmeConfig",
+            tool_parser="hermes",
+        )
     """
 
 
@@ -65,15 +65,15 @@ def openlathe_models() -> Iterable[ModelSpec]:
 def openlathe_attention_backends() -> Iterable[AttentionBackendSpec]:
     """Attention backends. The target follows :class:`~openlathe.spi.protocols.AttentionBackend`::
 
-        @hookimpl
-        def openlathe_attention_backends():
-            yield AttentionBackendSpec(
-                name="acme",
-                target="acme_openlathe.backend:AcmeAttention",
-                devices=("cuda",),
-                operators=("write_kv", "attend"),
-                refuse="acme_openlathe.facts:refuse",
-            )
+    @hookimpl
+    def openlathe_attention_backends():
+        yield AttentionBackendSpec(
+            name="acme",
+            target="acme_openlathe.backend:AcmeAttention",
+            devices=("cuda",),
+            operators=("write_kv", "attend"),
+            refuse="acme_openlathe.facts:refuse",
+        )
     """
 
 
@@ -81,15 +81,15 @@ def openlathe_attention_backends() -> Iterable[AttentionBackendSpec]:
 def openlathe_kernels() -> Iterable[KernelSpec]:
     """Providers of single operators; :mod:`openlathe.kernels` holds their signatures and references::
 
-        @hookimpl
-        def openlathe_kernels():
-            yield KernelSpec(
-                name="acme-rms-norm",
-                operator="rms_norm",
-                target="acme_openlathe.ops:rms_norm",
-                devices=("cuda",),
-                priority=10,
-            )
+    @hookimpl
+    def openlathe_kernels():
+        yield KernelSpec(
+            name="acme-rms-norm",
+            operator="rms_norm",
+            target="acme_openlathe.ops:rms_norm",
+            devices=("cuda",),
+            priority=10,
+        )
     """
 
 
@@ -97,14 +97,14 @@ def openlathe_kernels() -> Iterable[KernelSpec]:
 def openlathe_tool_parsers() -> Iterable[ToolParserSpec]:
     """Tool-call formats. The target is called as ``(ParserContext) -> StreamParser``::
 
-        @hookimpl
-        def openlathe_tool_parsers():
-            yield ToolParserSpec(
-                name="acme",
-                target="acme_openlathe.formats:ACME",
-                markers=("<call>", "</call>"),
-                transcripts="acme_openlathe:transcripts/acme",
-            )
+    @hookimpl
+    def openlathe_tool_parsers():
+        yield ToolParserSpec(
+            name="acme",
+            target="acme_openlathe.formats:ACME",
+            markers=("<call>", "</call>"),
+            transcripts="acme_openlathe:transcripts/acme",
+        )
     """
 
 
@@ -112,11 +112,11 @@ def openlathe_tool_parsers() -> Iterable[ToolParserSpec]:
 def openlathe_reasoning_parsers() -> Iterable[ReasoningParserSpec]:
     """Reasoning formats. The target is called as ``(ParserContext) -> StreamParser``::
 
-        @hookimpl
-        def openlathe_reasoning_parsers():
-            yield ReasoningParserSpec(
-                name="acme", target="acme_openlathe.formats:THINK", markers=("<think>", "</think>")
-            )
+    @hookimpl
+    def openlathe_reasoning_parsers():
+        yield ReasoningParserSpec(
+            name="acme", target="acme_openlathe.formats:THINK", markers=("<think>", "</think>")
+        )
     """
 
 
@@ -124,9 +124,9 @@ def openlathe_reasoning_parsers() -> Iterable[ReasoningParserSpec]:
 def openlathe_chat_templates() -> Iterable[ChatTemplateSpec]:
     """Chat templates: a resource and no code::
 
-        @hookimpl
-        def openlathe_chat_templates():
-            yield ChatTemplateSpec(name="acme", target="acme_openlathe:templates/acme.jinja")
+    @hookimpl
+    def openlathe_chat_templates():
+        yield ChatTemplateSpec(name="acme", target="acme_openlathe:templates/acme.jinja")
     """
 
 
@@ -134,9 +134,9 @@ def openlathe_chat_templates() -> Iterable[ChatTemplateSpec]:
 def openlathe_lora_loaders() -> Iterable[LoRALoaderSpec]:
     """Readers of adapter formats. The target follows :class:`~openlathe.spi.protocols.LoRALoader`::
 
-        @hookimpl
-        def openlathe_lora_loaders():
-            yield LoRALoaderSpec(name="acme", target="acme_openlathe.lora:Loader", marker_files=("acme.json",))
+    @hookimpl
+    def openlathe_lora_loaders():
+        yield LoRALoaderSpec(name="acme", target="acme_openlathe.lora:Loader", marker_files=("acme.json",))
     """
 
 
@@ -144,9 +144,9 @@ def openlathe_lora_loaders() -> Iterable[LoRALoaderSpec]:
 def openlathe_lora_resolvers() -> Iterable[LoRAResolverSpec]:
     """Finders of adapters. The target follows :class:`~openlathe.spi.protocols.LoRAResolver`::
 
-        @hookimpl
-        def openlathe_lora_resolvers():
-            yield LoRAResolverSpec(name="acme", target="acme_openlathe.lora:Resolver")
+    @hookimpl
+    def openlathe_lora_resolvers():
+        yield LoRAResolverSpec(name="acme", target="acme_openlathe.lora:Resolver")
     """
 
 
@@ -154,9 +154,9 @@ def openlathe_lora_resolvers() -> Iterable[LoRAResolverSpec]:
 def openlathe_kv_offloads() -> Iterable[KVOffloadSpec]:
     """Second homes for KV blocks. The target follows :class:`~openlathe.spi.protocols.KVOffload`::
 
-        @hookimpl
-        def openlathe_kv_offloads():
-            yield KVOffloadSpec(name="acme", target="acme_openlathe.store:Store", tier="remote", schemes=("acme",))
+    @hookimpl
+    def openlathe_kv_offloads():
+        yield KVOffloadSpec(name="acme", target="acme_openlathe.store:Store", tier="remote", schemes=("acme",))
     """
 
 
@@ -164,9 +164,9 @@ def openlathe_kv_offloads() -> Iterable[KVOffloadSpec]:
 def openlathe_grammars() -> Iterable[GrammarSpec]:
     """Grammar compilers. The target follows :class:`~openlathe.spi.protocols.Grammar`::
 
-        @hookimpl
-        def openlathe_grammars():
-            yield GrammarSpec(name="acme", target="acme_openlathe.grammar:Compiler", sources=frozenset({"regex"}))
+    @hookimpl
+    def openlathe_grammars():
+        yield GrammarSpec(name="acme", target="acme_openlathe.grammar:Compiler", sources=frozenset({"regex"}))
     """
 
 
@@ -174,9 +174,9 @@ def openlathe_grammars() -> Iterable[GrammarSpec]:
 def openlathe_quantizations() -> Iterable[QuantizationSpec]:
     """Linear methods. The target follows :class:`~openlathe.spi.protocols.LinearMethod`::
 
-        @hookimpl
-        def openlathe_quantizations():
-            yield QuantizationSpec(name="acme4", target="acme_openlathe.quant:Acme4", checkpoint_methods=("acme",))
+    @hookimpl
+    def openlathe_quantizations():
+        yield QuantizationSpec(name="acme4", target="acme_openlathe.quant:Acme4", checkpoint_methods=("acme",))
     """
 
 
@@ -184,9 +184,9 @@ def openlathe_quantizations() -> Iterable[QuantizationSpec]:
 def openlathe_executors() -> Iterable[ExecutorSpec]:
     """Executors. The target follows :class:`~openlathe.spi.protocols.Executor`::
 
-        @hookimpl
-        def openlathe_executors():
-            yield ExecutorSpec(name="acme", target="acme_openlathe.executor:AcmeExecutor")
+    @hookimpl
+    def openlathe_executors():
+        yield ExecutorSpec(name="acme", target="acme_openlathe.executor:AcmeExecutor")
     """
 
 
@@ -194,9 +194,9 @@ def openlathe_executors() -> Iterable[ExecutorSpec]:
 def openlathe_drafters() -> Iterable[DrafterSpec]:
     """Proposers of draft tokens. The target follows :class:`~openlathe.spi.protocols.Drafter`::
 
-        @hookimpl
-        def openlathe_drafters():
-            yield DrafterSpec(name="acme", target="acme_openlathe.draft:AcmeDrafter")
+    @hookimpl
+    def openlathe_drafters():
+        yield DrafterSpec(name="acme", target="acme_openlathe.draft:AcmeDrafter")
     """
 
 
@@ -204,9 +204,9 @@ def openlathe_drafters() -> Iterable[DrafterSpec]:
 def openlathe_logits_processors() -> Iterable[LogitsProcessorSpec]:
     """Changes to the logits. The target follows :class:`~openlathe.spi.protocols.LogitsProcessor`::
 
-        @hookimpl
-        def openlathe_logits_processors():
-            yield LogitsProcessorSpec(name="acme", target="acme_openlathe.logits:Acme", changes_argmax=False)
+    @hookimpl
+    def openlathe_logits_processors():
+        yield LogitsProcessorSpec(name="acme", target="acme_openlathe.logits:Acme", changes_argmax=False)
     """
 
 
@@ -214,9 +214,9 @@ def openlathe_logits_processors() -> Iterable[LogitsProcessorSpec]:
 def openlathe_checkpoints() -> Iterable[CheckpointSpec]:
     """Model directories bundled in a package, served by their name::
 
-        @hookimpl
-        def openlathe_checkpoints():
-            yield CheckpointSpec(name="acme-mini", target="acme_openlathe:checkpoint")
+    @hookimpl
+    def openlathe_checkpoints():
+        yield CheckpointSpec(name="acme-mini", target="acme_openlathe:checkpoint")
     """
 
 
@@ -224,9 +224,9 @@ def openlathe_checkpoints() -> Iterable[CheckpointSpec]:
 def openlathe_routes() -> Iterable[RoutesSpec]:
     """Further HTTP routes over the same engine client::
 
-        @hookimpl
-        def openlathe_routes():
-            yield RoutesSpec(name="acme", target="acme_openlathe.routes:routes")
+    @hookimpl
+    def openlathe_routes():
+        yield RoutesSpec(name="acme", target="acme_openlathe.routes:routes")
     """
 
 
@@ -234,9 +234,9 @@ def openlathe_routes() -> Iterable[RoutesSpec]:
 def openlathe_commands() -> Iterable[CommandSpec]:
     """Sub-commands of ``core``; the target is imported when the command runs::
 
-        @hookimpl
-        def openlathe_commands():
-            yield CommandSpec(name="acme", target="acme_openlathe.cli:main", summary="do what Acme does")
+    @hookimpl
+    def openlathe_commands():
+        yield CommandSpec(name="acme", target="acme_openlathe.cli:main", summary="do what Acme does")
     """
 
 
@@ -258,10 +258,10 @@ def openlathe_select_provider(kind: str, query: Query, candidates: Sequence[Prov
 def openlathe_configure(config: Mapping[str, Any]) -> None:
     """The resolved configuration, read only, before anything is built; raise ``ConfigError`` to refuse it::
 
-        @hookimpl
-        def openlathe_configure(config):
-            if config["max_num_seqs"] > 512:
-                raise ConfigError("acme: --max-num-seqs may be at most 512.")
+    @hookimpl
+    def openlathe_configure(config):
+        if config["max_num_seqs"] > 512:
+            raise ConfigError("acme: --max-num-seqs may be at most 512.")
     """
 
 
@@ -269,9 +269,9 @@ def openlathe_configure(config: Mapping[str, Any]) -> None:
 def openlathe_engine_started(info: EngineInfo) -> None:
     """The engine is ready; called once in the process that serves clients::
 
-        @hookimpl
-        def openlathe_engine_started(info):
-            registry.announce(info.model)
+    @hookimpl
+    def openlathe_engine_started(info):
+        registry.announce(info.model)
     """
 
 
@@ -279,9 +279,9 @@ def openlathe_engine_started(info: EngineInfo) -> None:
 def openlathe_engine_stopping(info: EngineInfo) -> None:
     """The engine is about to stop; called once, also after an error::
 
-        @hookimpl
-        def openlathe_engine_stopping(info):
-            registry.withdraw(info.model)
+    @hookimpl
+    def openlathe_engine_stopping(info):
+        registry.withdraw(info.model)
     """
 
 

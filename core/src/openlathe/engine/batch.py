@@ -1,0 +1,157 @@
+"""The persistent batch: what the runner remembers of every running request, in flat arrays.
+
+A request keeps its row from joining to leaving, and a step only writes what changed. Building a step's inputs is a
+handful of vectorised gathers, whatever the number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .step import NewRequest, StepPlan
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Flat inputs of one step on the host, R requests and T tokens in plan order.
+
+    ``rows`` [R] are the requests' rows, ``input_ids`` [T] and ``positions`` [T] int64, ``query_start`` [R + 1] and
+    ``seq_lens`` [R] int32; per KV group a ``block_table`` [R, B] int32 and a ``slot_mapping`` [T] int64. ``sampled``
+    [S] are indices of requests that sample, ``logits_index`` [S] the tokens whose hidden states they sample from.
+    """
+
+    rows: Int64
+    input_ids: Int64
+    positions: Int64
+    query_start: Int32
+    seq_lens: Int32
+    block_tables: list[Int32]
+    slot_mappings: list[Int64]
+    sampled: Int64
+    logits_index: Int64
+
+
+class SamplingColumns:
+    """Sampling parameters by row, so that a step's are one gather each."""
+
+    def __init__(self, rows: int) -> None:
+        self.temperature = np.zeros(rows, np.float32)
+        self.top_p = np.ones(rows, np.float32)
+        self.min_p = np.zeros(rows, np.float32)
+        self.top_k = np.zeros(rows, np.int64)
+        self.seed = np.zeros(rows, np.uint64)
+        self.logprobs = np.full(rows, -1, np.int64)
+        self.min_tokens = np.zeros(rows, np.int64)
+        self.stop_token_ids: list[list[int]] = [[] for _ in range(rows)]
+
+    def write(self, row: int, request: NewRequest, vocab_size: int) -> None:
+        sampling = request.sampling
+        self.temperature[row] = sampling.temperature
+        self.top_p[row] = sampling.top_p
+        self.min_p[row] = sampling.min_p
+        self.top_k[row] = sampling.top_k if 0 < sampling.top_k < vocab_size else 0
+        self.seed[row] = request.seed & 0xFFFF_FFFF_FFFF_FFFF
+        wanted = -1 if sampling.logprobs is None else sampling.logprobs
+        self.logprobs[row] = vocab_size if sampling.logprobs == -1 else wanted
+        self.min_tokens[row] = sampling.min_tokens
+        self.stop_token_ids[row] = request.stop_token_ids
+
+
+class InputBatch:
+    """Rows of running requests.
+
+    ``token_ids`` [rows, max_model_len] int32 holds prompts and what was sampled; each KV group has block tables
+    [rows, ceil(max_model_len / block_size)] int32.
+    """
+
+    def __init__(
+        self, max_num_seqs: int, max_model_len: int, block_size: int, num_groups: int, vocab_size: int
+    ) -> None:
+        self.block_size = block_size
+        self.vocab_size = vocab_size
+        self.token_ids = np.zeros((max_num_seqs, max_model_len), np.int32)
+        self.num_tokens = np.zeros(max_num_seqs, np.int64)
+        self.num_prompt = np.zeros(max_num_seqs, np.int64)
+        self.num_computed = np.zeros(max_num_seqs, np.int64)
+        self.num_stored = np.zeros(max_num_seqs, np.int64)
+        width = -(-max_model_len // block_size)
+        self.tables = [np.zeros((max_num_seqs, width), np.int32) for _ in range(num_groups)]
+        self.table_lens = np.zeros((num_groups, max_num_seqs), np.int64)
+        self.sampling = SamplingColumns(max_num_seqs)
+        self.row_of: dict[str, int] = {}
+        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+
+    def apply(self, plan: StepPlan) -> None:
+        """Brings the rows up to date: who left, who joined, which blocks were added."""
+        for request_id in plan.removed:
+            self._free_rows.append(self.row_of.pop(request_id))
+        for request in plan.new:
+            self._join(request)
+        for request_id, added in plan.new_blocks.items():
+            self._append_blocks(self.row_of[request_id], added)
+
+    def inputs(self, plan: StepPlan) -> StepInputs:
+        """The flat inputs of ``plan``, which must have been applied."""
+        rows = np.fromiter((self.row_of[request_id] for request_id in plan.scheduled), np.int64, len(plan.scheduled))
+        lengths = np.fromiter(plan.scheduled.values(), np.int64, len(plan.scheduled))
+        query_start = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(lengths, out=query_start[1:])
+        computed = self.num_computed[rows]
+        token_rows = np.repeat(rows, lengths)
+        positions = np.arange(query_start[-1]) + np.repeat(computed - query_start[:-1], lengths)
+        seq_lens = (computed + lengths).astype(np.int32)
+        width = -(-int(seq_lens.max()) // self.block_size)
+        order = {request_id: index for index, request_id in enumerate(plan.scheduled)}
+        sampled = np.fromiter((order[request_id] for request_id in plan.sampled), np.int64, len(plan.sampled))
+        return StepInputs(
+            rows=rows,
+            input_ids=self.token_ids[token_rows, positions].astype(np.int64),
+            positions=positions,
+            query_start=query_start,
+            seq_lens=seq_lens,
+            block_tables=[table[rows, :width] for table in self.tables],
+            slot_mappings=[self._slots(table, token_rows, positions) for table in self.tables],
+            sampled=sampled,
+            logits_index=query_start[1:][sampled].astype(np.int64) - 1,
+        )
+
+    def advance(self, inputs: StepInputs, tokens: Sequence[int]) -> None:
+        """Books a step: everything planned is computed, and each sampling request has one token more."""
+        self.num_computed[inputs.rows] = inputs.seq_lens
+        rows = inputs.rows[inputs.sampled]
+        ends = self.num_tokens[rows]
+        fits = ends < self.token_ids.shape[1]
+        self.token_ids[rows[fits], ends[fits]] = np.asarray(tokens, np.int32)[fits]
+        self.num_tokens[rows] += 1
+
+    def _slots(self, table: Int32, token_rows: Int64, positions: Int64) -> Int64:
+        blocks = table[token_rows, positions // self.block_size].astype(np.int64)
+        slots = blocks * self.block_size + positions % self.block_size
+        # What the prefix cache holds is shared: a token computed again for its logits is stored in the null block.
+        slots[positions < self.num_stored[token_rows]] = 0
+        return slots
+
+    def _join(self, request: NewRequest) -> None:
+        row = self._free_rows.pop()
+        self.row_of[request.request_id] = row
+        self.token_ids[row, : len(request.token_ids)] = request.token_ids
+        self.num_tokens[row] = len(request.token_ids)
+        self.num_prompt[row] = request.num_prompt_tokens
+        self.num_computed[row] = request.num_computed_tokens
+        self.num_stored[row] = request.num_stored_tokens
+        self.table_lens[:, row] = 0
+        self._append_blocks(row, request.block_ids)
+        self.sampling.write(row, request, self.vocab_size)
+
+    def _append_blocks(self, row: int, added: Sequence[Sequence[int]]) -> None:
+        for group, blocks in enumerate(added):
+            start = self.table_lens[group, row]
+            self.tables[group][row, start : start + len(blocks)] = blocks
+            self.table_lens[group, row] = start + len(blocks)

@@ -1,0 +1,243 @@
+"""The server's side of the process border: starts the engine core and turns its messages into streams. Torch-free."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from ..spi.errors import ConfigError, EngineDeadError, InvalidRequest
+from .messages import (
+    Abort,
+    Call,
+    EngineDead,
+    EngineOutputs,
+    EngineReady,
+    EngineRequest,
+    EngineStats,
+    FromEngine,
+    Reply,
+    RequestOutput,
+    ToEngine,
+)
+
+if TYPE_CHECKING:
+    from ..plugins.plan import Plan
+
+#: Seconds an engine gets to end by itself before it is killed.
+_STOP_SECONDS = 10.0
+
+
+class _Stream:
+    """What has arrived for one request and was not fetched yet."""
+
+    def __init__(self) -> None:
+        self._outputs: list[RequestOutput] = []
+        self._arrived = asyncio.Event()
+
+    def put(self, output: RequestOutput) -> None:
+        self._outputs.append(output)
+        self._arrived.set()
+
+    def wake(self) -> None:
+        self._arrived.set()
+
+    async def take(self) -> list[RequestOutput]:
+        """Everything that came since the last call, at least one output unless woken for another reason."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+
+class EngineClient:
+    """One engine core in a process of its own.
+
+    ``facts`` are what the engine told when it was ready, ``stats`` the newest counters, ``dead`` why it stopped.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.facts: Mapping[str, Any] = {}
+        self.stats = EngineStats()
+        self.dead: EngineDead | None = None
+        self._streams: dict[str, _Stream] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._call_ids = itertools.count()
+        self._listeners: list[Callable[[EngineOutputs], None]] = []
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    # -- life of the process --------------------------------------------------------------------------------------
+
+    async def start(self, progress: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """Starts the process and waits until the model is loaded; returns its facts.
+
+        Raises ``ConfigError`` with the engine's sentence where the cause is the user's to mend, ``EngineDeadError``
+        otherwise. ``progress`` is told what is going on, in a few words.
+        """
+        if progress is not None:
+            progress("starting the engine")
+        self._bind()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "openlathe.engine.process",
+            *self._endpoints,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the server, which then stops the engine in order
+        )
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        await self._inbox.send(json.dumps(self.plan.to_dict()).encode())
+        try:
+            await self._ready
+        except BaseException:
+            await self.stop()
+            raise
+        return self.facts
+
+    async def stop(self) -> None:
+        """Stops the process, by force if it does not end in time; safe to call twice."""
+        if self._stopping or not hasattr(self, "_process"):
+            return
+        self._stopping = True
+        if self._process.returncode is None and self.dead is None:
+            with contextlib.suppress(EngineDeadError, asyncio.TimeoutError):
+                await asyncio.wait_for(self.call("shutdown"), _STOP_SECONDS)
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._inbox.close(linger=0)
+        self._outbox.close(linger=0)
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[list[RequestOutput]]:
+        """The outputs of one request as they come, everything since the last tick at a time.
+
+        Closing the iterator before the end aborts the request at once. Raises ``InvalidRequest`` for what the engine
+        refuses and ``EngineDeadError`` when it dies.
+        """
+        self._check_alive()
+        if request.request_id in self._streams:
+            raise InvalidRequest(f"A request with the id {request.request_id!r} is running already; send another id.")
+        stream = self._streams[request.request_id] = _Stream()
+        finished = False
+        try:
+            self._send(request)
+            while not finished:
+                self._check_alive()
+                if outputs := await stream.take():
+                    finished = outputs[-1].finish_reason is not None
+                    if outputs[-1].finish_reason == "error":
+                        raise InvalidRequest(outputs[-1].error or "The engine refused this request.")
+                    yield outputs
+        finally:
+            del self._streams[request.request_id]
+            if not finished and self.dead is None:
+                self._send(Abort([request.request_id]))
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """An administrative call, such as ``stats`` or ``reset_prefix_cache``; raises ``ConfigError`` if refused."""
+        self._check_alive()
+        call_id = next(self._call_ids)
+        future = self._calls[call_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._send(Call(call_id=call_id, method=method, args=list(args)))
+            return await future
+        finally:
+            del self._calls[call_id]
+
+    def add_listener(self, listener: Callable[[EngineOutputs], None]) -> None:
+        """Calls ``listener`` with every message of outputs, once, on the event loop."""
+        self._listeners.append(listener)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="openlathe-")
+        self._endpoints = [f"ipc://{self._folder}/{name}" for name in ("in", "out")]
+        self._context = zmq.asyncio.Context()
+        self._inbox, self._outbox = self._context.socket(zmq.PUSH), self._context.socket(zmq.PULL)
+        for socket, endpoint in zip((self._inbox, self._outbox), self._endpoints, strict=True):
+            socket.set_hwm(0)
+            socket.bind(endpoint)
+
+    def _send(self, message: ToEngine) -> None:
+        # Without a high-water mark a send never waits, so its future is done when it is returned.
+        self._inbox.send(self._encoder.encode(message))
+
+    async def _read(self) -> None:
+        while True:
+            message = self._decoder.decode(await self._outbox.recv())
+            match message:
+                case EngineOutputs():
+                    self._dispatch(message)
+                case Reply():
+                    self._resolve(message)
+                case EngineReady(facts=facts):
+                    self.facts = facts
+                    self._ready.set_result(None)
+                case EngineDead():
+                    self._die(message)
+
+    def _dispatch(self, message: EngineOutputs) -> None:
+        if message.stats is not None:
+            self.stats = message.stats
+        for output in message.outputs:
+            stream = self._streams.get(output.request_id)
+            if stream is not None:
+                stream.put(output)
+        for listener in self._listeners:
+            listener(message)
+
+    def _resolve(self, reply: Reply) -> None:
+        future = self._calls.get(reply.call_id)
+        if future is None or future.done():
+            return
+        if reply.error is None:
+            future.set_result(reply.result)
+        else:
+            future.set_exception(ConfigError(reply.error))
+
+    async def _watch(self) -> None:
+        status = await self._process.wait()
+        # Its last words may still be on their way.
+        await asyncio.sleep(0.1)
+        if not self._stopping and self.dead is None:
+            self._die(EngineDead(reason=f"The engine process ended with status {status}; its log says more."))
+
+    def _die(self, dead: EngineDead) -> None:
+        self.dead = dead
+        error = ConfigError(dead.reason) if dead.refused else EngineDeadError(dead.reason)
+        if not self._ready.done():
+            self._ready.set_exception(error)
+        for stream in self._streams.values():
+            stream.wake()
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _check_alive(self) -> None:
+        if self.dead is not None:
+            raise EngineDeadError(f"The engine is not running any more: {self.dead.reason}")

@@ -1,0 +1,164 @@
+"""The step loop: schedule, execute, sample, update."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..spi.errors import InvalidRequest, OpenlatheError
+from ..spi.protocols import Executor
+from .kv_cache import KVCacheManager
+from .kv_memory import paged_groups
+from .messages import Abort, Call, EngineOutputs, EngineRequest, EngineStats, Reply, RequestOutput, ToEngine
+from .scheduler import Scheduler, SchedulerLimits
+
+if TYPE_CHECKING:
+    from ..plugins.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+#: Fields of a request that ask for what this engine does not do, and the sentence that says so.
+_UNSUPPORTED = {
+    "adapter": "This engine has no adapters loaded; leave the adapter out.",
+    "grammar": "This engine has no grammar plugin; leave the grammar out.",
+    "thinking_budget": "This engine cannot bound the thinking of a model; leave the thinking budget out.",
+    "fork_of": "This engine cannot fork a running request; send it as a request of its own.",
+    "hold": "This engine cannot hold the blocks of a finished request; leave hold out.",
+}
+
+
+class EngineCore:
+    """One scheduler and one executor; the only object that touches the KV cache.
+
+    Not thread-safe: one loop owns it, in a process of its own or inside ``LLM``.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.executor: Executor = plan.resolve("executor")(plan.to_dict())
+        self.facts: Mapping[str, Any] = self.executor.start()
+        limits = SchedulerLimits(
+            max_num_seqs=plan.max_num_seqs,
+            max_num_batched_tokens=plan.max_num_batched_tokens,
+            max_model_len=plan.max_model_len,
+            chunked_prefill=plan.config.enable_chunked_prefill,
+        )
+        kv_cache = KVCacheManager(
+            [group.spec for group in paged_groups(plan)],
+            self.facts["num_blocks"],
+            plan.block_size,
+            enable_prefix_caching=plan.config.enable_prefix_caching,
+            namespace=_namespace(plan),
+        )
+        self.scheduler = Scheduler(limits, kv_cache)
+        self._vocab_size = plan.model_config().vocab_size
+        self._steps = 0
+        self._admitted = 0
+        self._refused: list[RequestOutput] = []
+        self._calls: dict[str, Callable[..., Any]] = {
+            "stats": self.stats,
+            "reset_prefix_cache": self.reset_prefix_cache,
+        }
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work or bool(self._refused)
+
+    def handle(self, message: ToEngine) -> Reply | None:
+        """Takes one message from the server; only a Call is answered, the rest shows in the outputs of steps."""
+        match message:
+            case EngineRequest():
+                self.add(message)
+            case Abort(request_ids=request_ids):
+                for request_id in request_ids:
+                    self.scheduler.abort(request_id)
+            case Call():
+                return self._call(message)
+        return None
+
+    def add(self, request: EngineRequest) -> None:
+        """Queues a request; one that cannot be served comes back in the next outputs with its reason."""
+        try:
+            self._check(request)
+        except InvalidRequest as error:
+            self._refused.append(RequestOutput(request_id=request.request_id, finish_reason="error", error=str(error)))
+            return
+        seed = request.sampling.seed
+        self.scheduler.add(request, self._draw_seed() if seed is None else seed)
+
+    def step(self) -> EngineOutputs:
+        """Plans and runs one step; everything it brought, in one message."""
+        plan = self.scheduler.schedule()
+        self.executor.execute(plan)
+        output = self.executor.sample()
+        outputs = self._refused + self.scheduler.update(plan, output)
+        self._refused = []
+        self._steps += 1
+        return EngineOutputs(outputs=outputs, stats=self.stats())
+
+    def stats(self) -> EngineStats:
+        stats = self.scheduler.stats()
+        stats.steps = self._steps
+        return stats
+
+    def reset_prefix_cache(self) -> bool:
+        """Forgets all reusable blocks; requests that run keep theirs."""
+        self.scheduler.kv_cache.pool.forget_all()
+        return True
+
+    def check_integrity(self) -> None:
+        """Raises ``AssertionError`` where the block pool and the requests disagree."""
+        self.scheduler.kv_cache.pool.check(
+            table for request in self.scheduler.requests.values() for table in request.block_ids
+        )
+
+    def stop(self) -> None:
+        self.executor.stop()
+
+    def _check(self, request: EngineRequest) -> None:
+        length, limit = len(request.prompt_token_ids), self.plan.max_model_len
+        if not length:
+            raise InvalidRequest("The prompt is empty; send at least one token.", param="prompt")
+        if length >= limit:
+            raise InvalidRequest(
+                f"The prompt has {length} tokens and the model's context {limit}; shorten it to {limit - 1} or fewer.",
+                param="prompt",
+            )
+        if max(request.prompt_token_ids) >= self._vocab_size or min(request.prompt_token_ids) < 0:
+            raise InvalidRequest(
+                f"The prompt holds a token id outside the vocabulary; send ids from 0 to {self._vocab_size - 1}.",
+                param="prompt",
+            )
+        if request.request_id in self.scheduler.requests:
+            raise InvalidRequest(
+                f"A request with the id {request.request_id!r} is running already; send another id.", param="request_id"
+            )
+        for field, sentence in _UNSUPPORTED.items():
+            if getattr(request, field):
+                raise InvalidRequest(sentence, param=field)
+
+    def _draw_seed(self) -> int:
+        """A seed for a request that brought none: reproducible for the engine's seed and the order of arrival."""
+        self._admitted += 1
+        digest = hashlib.sha256(f"{self.plan.config.seed}:{self._admitted}".encode()).digest()
+        return int.from_bytes(digest[:8], "little")
+
+    def _call(self, call: Call) -> Reply:
+        method = self._calls.get(call.method)
+        if method is None:
+            return Reply(
+                call_id=call.call_id, error=f"The engine knows no call {call.method!r}; see its documentation."
+            )
+        try:
+            return Reply(call_id=call.call_id, result=method(*call.args))
+        except OpenlatheError as error:
+            return Reply(call_id=call.call_id, error=str(error))
+
+
+def _namespace(plan: Plan) -> bytes:
+    """What must be equal for cached keys and values to be exchangeable between engines."""
+    facts = {"config": plan.hf_config, "dtype": plan.dtype, "kv_dtype": plan.kv_dtype, "block_size": plan.block_size}
+    return json.dumps(facts, sort_keys=True, default=str).encode()

@@ -1,0 +1,160 @@
+"""Which blocks a request holds: block tables per KV group, and reuse of blocks whose prefix is equal."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..spi.errors import ConfigError
+from ..spi.kv import KVSpec, StateKV
+from .block_pool import BlockPool
+from .request import Request
+
+
+@dataclass(frozen=True)
+class PrefixHit:
+    """Blocks, per group, that already hold the first ``num_tokens`` tokens of a request."""
+
+    blocks: tuple[tuple[int, ...], ...]
+    num_tokens: int
+
+
+class KVCacheManager:
+    """Hands out blocks of one pool to requests.
+
+    Keys form one sha256 chain over the token ids of full blocks; its start covers ``namespace`` (what must be equal
+    for content to be exchangeable), the request's adapter and its cache salt. The same key in another group gets
+    that group's number appended, since each group stores the block's tokens in a page of its own.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[KVSpec],
+        num_blocks: int,
+        block_size: int,
+        *,
+        enable_prefix_caching: bool = True,
+        namespace: bytes = b"",
+    ) -> None:
+        for spec in specs:
+            if isinstance(spec, StateKV):
+                raise ConfigError(
+                    "This model keeps a recurrent state, which the KV cache cannot page; serve one with attention only."
+                )
+        self.pool = BlockPool(num_blocks)
+        self.block_size = block_size
+        self.num_groups = len(specs)
+        self.enable_prefix_caching = enable_prefix_caching and bool(specs)
+        self._namespace = hashlib.sha256(namespace).digest()
+        self._suffixes = [group.to_bytes(1, "little") for group in range(self.num_groups)]
+        self.queries = 0
+        self.hits = 0
+
+    @property
+    def capacity_tokens(self) -> int:
+        """How many tokens one request may hold if it has the pool to itself."""
+        return (self.pool.num_blocks - 1) // max(self.num_groups, 1) * self.block_size
+
+    # -- finding and taking -------------------------------------------------------------------------------------
+
+    def find_prefix(self, request: Request) -> PrefixHit:
+        """The longest run of leading blocks that every group still holds. Takes no reference."""
+        blocks: list[list[int]] = [[] for _ in range(self.num_groups)]
+        if not self.enable_prefix_caching:
+            return PrefixHit(tuple(map(tuple, blocks)), 0)
+        for index in range(request.num_tokens // self.block_size):
+            found = self._find_block(request, index)
+            if found is None:
+                break
+            for group, block in enumerate(found):
+                blocks[group].append(block)
+        return PrefixHit(tuple(map(tuple, blocks)), len(blocks[0]) * self.block_size)
+
+    def blocks_needed(self, request: Request, num_tokens: int) -> int:
+        """Blocks to add, over all groups, until the request can hold ``num_tokens`` tokens."""
+        total = -(-num_tokens // self.block_size)
+        return sum(max(total - len(table), 0) for table in request.block_ids)
+
+    def admit(self, request: Request, hit: PrefixHit, num_tokens: int) -> bool:
+        """Takes the hit's blocks and new ones up to ``num_tokens`` tokens; does nothing and is False if too few are free."""
+        total = -(-num_tokens // self.block_size)
+        new = sum(total - len(table) for table in hit.blocks)
+        revived = sum(self.pool.is_free(block) for table in hit.blocks for block in table)
+        if new + revived > self.pool.num_free:
+            return False
+        if self.enable_prefix_caching:
+            self.queries += request.num_tokens
+            self.hits += hit.num_tokens
+        for group, table in enumerate(hit.blocks):
+            self.pool.acquire(table)
+            request.block_ids[group] = list(table)
+        request.num_stored_tokens = hit.num_tokens
+        request.num_published_blocks = hit.num_tokens // self.block_size
+        # At least one token is computed, or there would be no logits to sample from.
+        request.num_computed_tokens = min(hit.num_tokens, request.num_tokens - 1)
+        self.extend(request, num_tokens)
+        return True
+
+    def extend(self, request: Request, num_tokens: int) -> list[list[int]] | None:
+        """Grows the block tables to ``num_tokens`` tokens; the new blocks per group, or None if too few are free."""
+        if self.blocks_needed(request, num_tokens) > self.pool.num_free:
+            return None
+        total = -(-num_tokens // self.block_size)
+        added = []
+        for table in request.block_ids:
+            new = self.pool.allocate(max(total - len(table), 0))
+            table += new
+            added.append(new)
+        return added
+
+    # -- giving back ------------------------------------------------------------------------------------------------
+
+    def publish(self, request: Request) -> None:
+        """Makes the request's newly completed blocks findable; call when their content has been computed."""
+        if not self.enable_prefix_caching:
+            return
+        for index in range(request.num_published_blocks, request.num_computed_tokens // self.block_size):
+            key, tokens = self._key(request, index), self._block_tokens(request, index)
+            for group, table in enumerate(request.block_ids):
+                self.pool.publish(table[index], key + self._suffixes[group], tokens)
+            request.num_published_blocks = index + 1
+
+    def free(self, request: Request) -> None:
+        """Gives every block back; content stays findable until the block is used again."""
+        for table in request.block_ids:
+            self.pool.release(reversed(table))
+            table.clear()
+        request.num_computed_tokens = request.num_stored_tokens = request.num_published_blocks = 0
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    def _find_block(self, request: Request, index: int) -> list[int] | None:
+        key, tokens = self._key(request, index), self._block_tokens(request, index)
+        found = []
+        for suffix in self._suffixes:
+            block = self.pool.find(key + suffix, tokens)
+            if block is None:
+                return None
+            found.append(block)
+        return found
+
+    def _key(self, request: Request, index: int) -> bytes:
+        """Key of the request's block ``index``; keys are made once and kept on the request."""
+        keys = request.block_keys
+        while len(keys) <= index:
+            parent = keys[-1] if keys else self._root(request)
+            keys.append(hashlib.sha256(parent + self._block_tokens(request, len(keys))).digest())
+        return keys[index]
+
+    def _root(self, request: Request) -> bytes:
+        digest = hashlib.sha256(self._namespace)
+        for part in (request.source.adapter, request.source.cache_salt):
+            text = b"" if part is None else b"\x01" + part.encode("utf-8", "surrogatepass")
+            digest.update(len(text).to_bytes(8, "little") + text)
+        return digest.digest()
+
+    def _block_tokens(self, request: Request, index: int) -> bytes:
+        start = index * self.block_size
+        return array("i", request.token_ids[start : start + self.block_size]).tobytes()

@@ -1,0 +1,138 @@
+"""How many KV blocks there are and where their pages lie.
+
+All groups share one pool: block b of a group is page b in each of the group's layers. Groups whose pages have the
+same shape share memory, the j-th layer of each using the j-th buffer: a block belongs to one group at a time, so there
+are as many buffers as the largest of those groups has layers, each of ``num_blocks`` pages.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..spi.errors import ConfigError
+from ..spi.kv import KVSpec
+from ..spi.protocols import KVLayout, KVPages
+
+if TYPE_CHECKING:
+    from ..plugins.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+#: Size of the KV cache on a CPU unless a flag says otherwise, and the share of free memory it may take at most.
+CPU_KV_CACHE_BYTES = 4 << 30
+CPU_FREE_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class PagedGroup:
+    """A KV group that has pages; ``slot`` is its number in the plan."""
+
+    slot: int
+    spec: KVSpec
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BlockMemory:
+    num_blocks: int
+    block_bytes: int
+
+
+def paged_groups(plan: Plan) -> list[PagedGroup]:
+    """The plan's groups that keep something per token."""
+    return [
+        PagedGroup(slot, group.spec, group.layers)
+        for slot, group in enumerate(plan.kv_groups)
+        if group.spec.elements_per_token
+    ]
+
+
+def plan_blocks(
+    plan: Plan, groups: Sequence[PagedGroup], layouts: Sequence[KVLayout], dtype: torch.dtype, device: torch.device
+) -> BlockMemory:
+    """As many blocks as the memory allows, up to what ``max_num_seqs`` longest requests could fill.
+
+    Raises ``ConfigError`` where not even one request of ``max_model_len`` fits.
+    """
+    block_bytes = dtype.itemsize * sum(
+        _page_elements(layout) * count for layout, count in _buffer_counts(groups, layouts).items()
+    )
+    if not block_bytes:
+        return BlockMemory(num_blocks=2, block_bytes=0)
+    per_request = -(-plan.max_model_len // plan.block_size) * len(groups)
+    override = plan.config.num_gpu_blocks_override
+    affordable = _kv_cache_bytes(plan, device) // block_bytes if override is None else override
+    num_blocks = min(affordable, per_request * plan.max_num_seqs + 1)
+    if num_blocks - 1 < per_request:
+        fits = max(num_blocks - 1, 0) // len(groups) * plan.block_size
+        raise ConfigError(
+            f"The KV cache holds {fits:,} tokens but --max-model-len is {plan.max_model_len:,}; lower it, or give the "
+            f"cache at least {(per_request + 1) * block_bytes:,} bytes with --kv-cache-memory-bytes."
+        )
+    return BlockMemory(num_blocks, block_bytes)
+
+
+def allocate_pages(
+    groups: Sequence[PagedGroup],
+    layouts: Sequence[KVLayout],
+    num_blocks: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[int, KVPages]:
+    """Layer -> its pages. Memory is reserved, not touched: pages become resident as blocks are first used."""
+    buffers = {
+        layout: [_pages(layout, num_blocks, dtype, device) for _ in range(count)]
+        for layout, count in _buffer_counts(groups, layouts).items()
+    }
+    return {
+        layer: pages
+        for group, layout in zip(groups, layouts, strict=True)
+        for layer, pages in zip(group.layers, buffers[layout], strict=False)
+    }
+
+
+def _pages(layout: KVLayout, num_blocks: int, dtype: torch.dtype, device: torch.device) -> KVPages:
+    return KVPages(
+        k=torch.empty(num_blocks, *layout.k_shape, dtype=dtype, device=device),
+        v=torch.empty(num_blocks, *layout.v_shape, dtype=dtype, device=device),
+    )
+
+
+def _buffer_counts(groups: Sequence[PagedGroup], layouts: Sequence[KVLayout]) -> dict[KVLayout, int]:
+    """For each page shape, the number of buffers: the layers of the largest group that uses it."""
+    counts: dict[KVLayout, int] = {}
+    for group, layout in zip(groups, layouts, strict=True):
+        counts[layout] = max(counts.get(layout, 0), len(group.layers))
+    return counts
+
+
+def _page_elements(layout: KVLayout) -> int:
+    return math.prod(layout.k_shape) + math.prod(layout.v_shape)
+
+
+def _kv_cache_bytes(plan: Plan, device: torch.device) -> int:
+    wanted = plan.config.kv_cache_memory_bytes
+    if wanted is not None:
+        return wanted
+    if device.type == "cpu":
+        return min(CPU_KV_CACHE_BYTES, int(_available_memory() * CPU_FREE_SHARE))
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total * plan.config.gpu_memory_utilization) - (total - free)
+
+
+def _available_memory() -> int:
+    """Bytes that can be had without swapping, by the kernel's own estimate."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        logger.info("No /proc/meminfo here; the KV cache gets its default size.")
+    return int(CPU_KV_CACHE_BYTES / CPU_FREE_SHARE)

@@ -1,0 +1,98 @@
+"""The engine core in a process of its own: ``python -m openlathe.engine.process INBOX OUTBOX``.
+
+Both addresses are ZeroMQ endpoints that the client has bound. The first message is the plan as JSON; what follows are
+the structs of :mod:`openlathe.engine.messages`, encoded with msgspec. The process is quiet about signals: its client
+tells it when to stop, and it stops by itself when its client is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+
+import msgspec
+import zmq
+
+from ..spi.errors import OpenlatheError
+from .messages import Call, EngineDead, EngineReady, FromEngine, Reply, ToEngine
+
+logger = logging.getLogger(__name__)
+
+#: How long an idle engine sleeps before it looks whether its client still lives, in milliseconds.
+_IDLE_POLL_MS = 1000
+
+
+class EngineProcess:
+    """The loop around one ``EngineCore``: drain the inbox, run a step, send what it brought."""
+
+    def __init__(self, inbox: str, outbox: str) -> None:
+        context = zmq.Context.instance()
+        self._inbox = context.socket(zmq.PULL)
+        self._inbox.connect(inbox)
+        self._outbox = context.socket(zmq.PUSH)
+        self._outbox.setsockopt(zmq.LINGER, 2000)
+        self._outbox.connect(outbox)
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._parent = os.getppid()
+
+    def run(self) -> int:
+        """Serves until told to stop; the exit status. Whatever goes wrong reaches the client as EngineDead."""
+        try:
+            self._load()
+            self._serve()
+        except OpenlatheError as error:
+            self._send(EngineDead(reason=str(error), refused=True))
+            return 2
+        except Exception as error:
+            traceback.print_exc()
+            self._send(EngineDead(reason=f"The engine stopped: {type(error).__name__}: {error}"))
+            return 1
+        finally:
+            self._outbox.close()
+        return 0
+
+    def _load(self) -> None:
+        plan_data = json.loads(self._inbox.recv())
+        # Imported here so that a failing import of torch reaches the client like every other cause.
+        from ..plugins.plan import Plan
+        from .core import EngineCore
+
+        self._core = EngineCore(Plan.from_dict(plan_data))
+        self._send(EngineReady(facts=dict(self._core.facts)))
+
+    def _serve(self) -> None:
+        while self._receive():
+            if self._core.has_work:
+                self._send(self._core.step())
+        self._core.stop()
+
+    def _receive(self) -> bool:
+        """Takes in every message that is there, waiting for one while there is no work; False: stop."""
+        while self._inbox.poll(0 if self._core.has_work else _IDLE_POLL_MS):
+            message = self._decoder.decode(self._inbox.recv())
+            if isinstance(message, Call) and message.method == "shutdown":
+                self._send(Reply(call_id=message.call_id))
+                return False
+            reply = self._core.handle(message)
+            if reply is not None:
+                self._send(reply)
+        return os.getppid() == self._parent
+
+    def _send(self, message: FromEngine) -> None:
+        self._outbox.send(self._encoder.encode(message))
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=os.environ.get("OPENLATHE_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
+    )
+    inbox, outbox = sys.argv[1:3]
+    return EngineProcess(inbox, outbox).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""From the files of a checkpoint to a model that is ready to run.
+
+Every tensor is accounted for: each is read once, from its memory-mapped file straight into its (fused) parameter, and
+one that is missing, left over or of the wrong shape is refused by name. A layer is packed as soon as it is complete,
+so that a weight and its packed form are in memory together for one layer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..checkpoint import check_weights
+from ..layers.context import BuildContext
+from ..layers.heads import LMHead
+from ..layers.weights import Misfit, Part, WeightMap, load_weight, weight_parts
+from ..spi import CheckpointError
+
+if TYPE_CHECKING:
+    from ..plugins.plan import Plan
+
+Progress = Callable[[int, int], None]
+
+
+def load_model(plan: Plan, context: BuildContext, progress: Progress | None = None) -> nn.Module:
+    """Builds the plan's model and fills it: from its files or, with load format ``dummy``, with random numbers.
+
+    ``progress(done, total)`` is called after each tensor, in bytes. Raises ``CheckpointError``.
+    """
+    model: nn.Module = plan.resolve("model")(plan.model_config(), context)
+    with torch.no_grad():
+        ledger = _Ledger(model, context)
+        if plan.config.load_format == "dummy":
+            _load_dummy(ledger, context, plan.config.seed)
+        else:
+            _load_files(ledger, plan.model_path, progress or (lambda done, total: None))
+        ledger.close()
+    return model.eval().requires_grad_(False)
+
+
+def weight_facts(model: nn.Module) -> dict[str, int]:
+    """Bytes the weights take: ``weight_bytes``, and apart from them ``packed_head_bytes`` of a repacked tied head."""
+    tensors = {item.data_ptr(): item.nbytes for item in model.parameters() if not item.is_meta}
+    head_bytes = 0
+    for module in model.modules():
+        packed = getattr(module, "packed", None)
+        if packed is None:
+            continue
+        if packed.weight is not None:
+            tensors[packed.weight.data_ptr()] = packed.nbytes
+        elif isinstance(module, LMHead) and module.is_tied:
+            head_bytes += packed.nbytes
+        else:
+            tensors[id(packed)] = packed.nbytes
+    return {"weight_bytes": sum(tensors.values()), "packed_head_bytes": head_bytes}
+
+
+class _Ledger:
+    """Which tensors a model still waits for; packs each layer when its last one has come."""
+
+    def __init__(self, model: nn.Module, context: BuildContext) -> None:
+        self.map: WeightMap = getattr(model, "weights", WeightMap())
+        self.name = type(model).__name__
+        self.context = context
+        self.awaited: dict[Part, tuple[nn.Module, Part, tuple[int, ...]]] = {}
+        self.outstanding: dict[nn.Module, int] = {}
+        self.taken: set[Part] = set()
+        for path, module in model.named_modules():
+            if hasattr(module, "bind"):
+                module.bind(path)
+            parts = weight_parts(module)
+            self.outstanding[module] = len(parts)
+            for part, shape in parts.items():
+                self.awaited[f"{path}.{part[0]}".lstrip("."), part[1]] = module, part, shape
+
+    def take(self, name: str, tensor: Tensor) -> None:
+        """Puts one tensor, called ``name`` in the checkpoint, where it belongs."""
+        if self.map.is_skipped(name):
+            return
+        key = self.map.place(name)
+        if key not in self.awaited:
+            self._check_spare(name, key)
+            return
+        try:
+            self._fill(key, tensor)
+        except Misfit as misfit:
+            raise CheckpointError(
+                f"The tensor {name} {misfit}; these weights and this config.json do not belong together."
+            ) from None
+
+    def close(self) -> None:
+        """Refuses a checkpoint that left something out and packs what shares its weight with another layer."""
+        if self.awaited:
+            missing = [self.map.source(*key) for key in self.awaited]
+            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            raise CheckpointError(
+                f"The checkpoint lacks the tensor {missing[0]}{others}, which {self.name} needs; download it again."
+            )
+        for module, count in self.outstanding.items():
+            if count == 0:
+                self._pack(module)
+
+    def fill(self, make: Callable[[str, tuple[int, ...]], Tensor]) -> None:
+        """Fills every part with what ``make(parameter, shape)`` answers."""
+        for key, (_, _, shape) in list(self.awaited.items()):
+            self._fill(key, make(key[0], shape))
+
+    def _fill(self, key: Part, tensor: Tensor) -> None:
+        module, part, _ = self.awaited[key]
+        load_weight(module, part, tensor, self.context.device)
+        del self.awaited[key]
+        self.taken.add(key)
+        self.outstanding[module] -= 1
+        if self.outstanding[module] == 0:
+            self._pack(module)
+
+    def _pack(self, module: nn.Module) -> None:
+        self.outstanding[module] = -1
+        if hasattr(module, "pack"):
+            module.pack()
+
+    def _check_spare(self, name: str, key: Part) -> None:
+        """A tensor nobody waits for may only be the spare copy of a tied one."""
+        if key in self.taken:
+            raise CheckpointError(f"The checkpoint holds the tensor {name} more than once.")
+        if key[0] not in self.map.tied:
+            raise CheckpointError(
+                f"The checkpoint holds the tensor {name}, for which {self.name} has no place; these weights and this "
+                "config.json do not belong together."
+            )
+
+
+def _load_files(ledger: _Ledger, path: str | Path, progress: Progress) -> None:
+    facts = check_weights(path)
+    done = 0
+    for file in facts.files:
+        for name, tensor in _tensors(file):
+            ledger.take(name, tensor)
+            done += tensor.nbytes
+            progress(done, facts.num_bytes)
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and memory-mapped content of each tensor, in the order they lie in the file."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.offset_keys():
+                yield name, opened.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from None
+
+
+def _load_dummy(ledger: _Ledger, context: BuildContext, seed: int) -> None:
+    """Matrices from a normal distribution of deviation 0.02, norms one, biases zero."""
+    generator = torch.Generator(context.device).manual_seed(seed)
+
+    def make(parameter: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = torch.empty(shape, dtype=context.dtype, device=context.device)
+        if len(shape) > 1:
+            return tensor.normal_(0.0, 0.02, generator=generator)
+        return tensor.fill_(1.0 if parameter.endswith("weight") else 0.0)
+
+    ledger.fill(make)

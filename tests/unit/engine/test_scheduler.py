@@ -1,0 +1,271 @@
+"""The scheduler under random arrivals, aborts and tight memory, with an executor that keeps real pages."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openlathe.engine.batch import InputBatch, StepInputs
+from openlathe.engine.kv_cache import KVCacheManager
+from openlathe.engine.messages import EngineRequest, SamplingParams
+from openlathe.engine.scheduler import Scheduler, SchedulerLimits
+from openlathe.engine.step import StepOutput, StepPlan
+from openlathe.spi import FullKV, SlidingKV
+
+VOCAB = 50
+MAX_LEN = 24
+FULL = FullKV(kv_heads=1, dim_k=4, dim_v=4)
+WINDOWED = SlidingKV(kv_heads=1, dim_k=4, dim_v=4, window=8)
+
+
+def state_after(states: list[int], token: int) -> int:
+    """The toy model: what it keeps for a token depends on the token and on all that it kept before, as in attention."""
+    content = ",".join(map(str, [*states, token])).encode()
+    return int.from_bytes(hashlib.sha256(content).digest()[:7], "little")
+
+
+def next_token(tokens: list[int]) -> int:
+    """What the toy model says after ``tokens``."""
+    states: list[int] = []
+    for token in tokens:
+        states.append(state_after(states, token))
+    return states[-1] % VOCAB
+
+
+@dataclass
+class PageKeepingExecutor:
+    """Keeps the toy model's states in pages: written through slots, read back through block tables, token by token.
+
+    A block shared wrongly, freed early or overwritten therefore shows as a wrong token.
+    """
+
+    batch: InputBatch
+    num_blocks: int
+    block_size: int
+    computed: int = 0
+    pages: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pages = [[-1] * (self.num_blocks * self.block_size) for _ in self.batch.tables]
+
+    def run(self, plan: StepPlan) -> StepOutput:
+        self.batch.apply(plan)
+        if not plan.scheduled:
+            return StepOutput(step=plan.step, tokens={})
+        inputs = self.batch.inputs(plan)
+        self.computed += len(inputs.input_ids)
+        last = [
+            {self._compute(inputs, group, request) for group in range(len(self.pages))}
+            for request in range(len(inputs.rows))
+        ]
+        assert all(len(states) == 1 for states in last), "the groups disagree"
+        tokens = [last[index].pop() % VOCAB for index in inputs.sampled]
+        self.batch.advance(inputs, tokens)
+        return StepOutput(step=plan.step, tokens={i: [t] for i, t in zip(plan.sampled, tokens, strict=True)})
+
+    def _compute(self, inputs: StepInputs, group: int, request: int) -> int:
+        pages, table = self.pages[group], inputs.block_tables[group][request]
+        state = -1
+        for token in range(inputs.query_start[request], inputs.query_start[request + 1]):
+            before = range(int(inputs.positions[token]))
+            read = [pages[int(table[p // self.block_size]) * self.block_size + p % self.block_size] for p in before]
+            state = state_after(read, int(inputs.input_ids[token]))
+            pages[int(inputs.slot_mappings[group][token])] = state
+        return state
+
+
+@dataclass
+class Engine:
+    """Scheduler, cache and executor wired as the core wires them."""
+
+    num_blocks: int
+    block_size: int = 4
+    budget: int = 16
+    max_num_seqs: int = 4
+    groups: int = 1
+    prefix_caching: bool = True
+
+    def __post_init__(self) -> None:
+        specs = [FULL, WINDOWED][: self.groups]
+        self.cache = KVCacheManager(specs, self.num_blocks, self.block_size, enable_prefix_caching=self.prefix_caching)
+        limits = SchedulerLimits(
+            max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.budget, max_model_len=MAX_LEN
+        )
+        self.scheduler = Scheduler(limits, self.cache)
+        batch = InputBatch(self.max_num_seqs, MAX_LEN, self.block_size, self.groups, VOCAB)
+        self.executor = PageKeepingExecutor(batch, self.num_blocks, self.block_size)
+        self.results: dict[str, list[int]] = {}
+        self.finished: dict[str, str] = {}
+
+    def add(self, name: str, prompt: list[int], max_tokens: int, **fields: object) -> None:
+        sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
+        self.scheduler.add(
+            EngineRequest(request_id=name, prompt_token_ids=prompt, sampling=sampling, **fields),  # type: ignore[arg-type]
+            seed=0,
+        )
+        self.results[name] = []
+
+    def step(self) -> StepPlan:
+        plan = self.scheduler.schedule()
+        for output in self.scheduler.update(plan, self.executor.run(plan)):
+            self.results[output.request_id] += output.token_ids
+            if output.finish_reason:
+                self.finished[output.request_id] = output.finish_reason
+        self.check()
+        return plan
+
+    def check(self) -> None:
+        requests = self.scheduler.requests.values()
+        self.cache.pool.check(table for request in requests for table in request.block_ids)
+        for request in self.scheduler.running:
+            for table in request.block_ids:
+                held = len(table) * self.block_size
+                assert held - max(request.num_tokens, request.num_computed_tokens) < self.block_size, "wasted a block"
+
+    def drain(self, limit: int = 2000) -> None:
+        for _ in range(limit):
+            if not self.scheduler.has_work:
+                return
+            self.step()
+        raise AssertionError("the scheduler made no end")
+
+
+def alone(prompt: list[int], max_tokens: int) -> list[int]:
+    tokens = list(prompt)
+    while len(tokens) - len(prompt) < max_tokens and len(tokens) < MAX_LEN:
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+# Whole blocks of two kinds and a short tail: equal prefixes, and equal blocks behind different prefixes, are frequent.
+def prompts(min_blocks: int) -> st.SearchStrategy[list[int]]:
+    blocks = st.lists(st.sampled_from([(0, 0, 0, 0), (1, 0, 0, 0)]), min_size=min_blocks, max_size=5)
+    tails = st.lists(st.integers(0, 1), min_size=1, max_size=3)
+    return st.builds(lambda whole, tail: [*(token for block in whole for token in block), *tail], blocks, tails)
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), prompts(0), st.integers(1, 12), st.integers(-1, 1)),
+        st.tuples(st.just("add"), prompts(2), st.just(1), st.just(0)),
+        st.tuples(st.just("step"), st.integers(1, 8)),
+        st.tuples(st.just("abort"), st.integers(0, 30)),
+        st.tuples(st.just("reset")),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    actions=ACTIONS,
+    blocks_per_group=st.integers(MAX_LEN // 4, 20),
+    budget=st.integers(1, 40),
+    groups=st.integers(1, 2),
+    prefix_caching=st.booleans(),
+)
+def test_every_result_is_the_one_computed_alone_and_no_block_leaks(
+    actions: list[tuple], blocks_per_group: int, budget: int, groups: int, prefix_caching: bool
+) -> None:
+    engine = Engine(blocks_per_group * groups + 1, budget=budget, groups=groups, prefix_caching=prefix_caching)
+    wanted: dict[str, list[int]] = {}
+    for action in actions:
+        match action:
+            case ("add", prompt, max_tokens, priority):
+                name = str(len(engine.results))
+                engine.add(name, prompt, max_tokens, priority=priority)
+                wanted[name] = alone(prompt, max_tokens)
+            case ("step", count):
+                for _ in range(count):
+                    engine.step()
+            case ("abort", index):
+                if engine.scheduler.abort(str(index)):
+                    engine.check()
+                    got = engine.results[str(index)]
+                    assert got == wanted.pop(str(index))[: len(got)]
+            case ("reset",):
+                engine.cache.pool.forget_all()
+    engine.drain()
+    assert {name: engine.results[name] for name in wanted} == wanted
+    assert engine.cache.pool.num_free == engine.num_blocks - 1
+    assert not engine.scheduler.running
+    assert not engine.executor.batch.row_of
+
+
+def test_a_full_hit_recomputes_only_the_last_token() -> None:
+    engine = Engine(16)
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8]
+    engine.add("first", prompt, 1)
+    engine.drain()
+    before = engine.executor.computed
+    engine.add("second", prompt, 1)
+    engine.drain()
+    assert engine.executor.computed - before == 1
+    assert engine.results["second"] == engine.results["first"]
+
+
+def test_salt_and_adapter_keep_caches_apart() -> None:
+    engine = Engine(16)
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8]
+    for name, salt in (("first", "a"), ("second", "b")):
+        before = engine.executor.computed
+        engine.add(name, prompt, 1, cache_salt=salt)
+        engine.drain()
+        assert engine.executor.computed - before == len(prompt)
+
+
+def test_long_prompts_are_computed_in_chunks_of_the_budget() -> None:
+    engine = Engine(16, budget=5)
+    engine.add("a", list(range(18)), 1)
+    assert [engine.step().num_tokens for _ in range(4)] == [5, 5, 5, 3]
+
+
+def test_running_requests_go_before_a_long_prefill() -> None:
+    engine = Engine(16, budget=5)
+    engine.add("decoding", [1, 2], 10)
+    engine.step()
+    engine.add("long", list(range(3, 19)), 1)
+    plan = engine.step()
+    assert plan.scheduled == {"decoding": 1, "long": 4}
+
+
+def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
+    engine = Engine(7, max_num_seqs=2)
+    engine.add("background", [1] * 9, 12, priority=1)
+    engine.add("urgent", [2] * 9, 12, priority=-1)
+    engine.step()
+    assert [request.id for request in engine.scheduler.running] == ["urgent", "background"]
+    while engine.scheduler.stats().preemptions == 0:
+        engine.step()
+    assert [request.id for request in engine.scheduler.running] == ["urgent"]
+    engine.drain()
+    assert engine.results["background"] == alone([1] * 9, 12)
+
+
+def test_an_aborted_request_leaves_the_batch_with_the_next_step() -> None:
+    engine = Engine(16)
+    engine.add("a", [1, 2, 3], 10)
+    engine.step()
+    assert engine.scheduler.abort("a")
+    assert engine.cache.pool.num_free == 15
+    assert engine.step().removed == ["a"]
+    assert not engine.scheduler.has_work
+    assert not engine.scheduler.abort("a")
+
+
+@pytest.mark.parametrize(("ignore_eos", "expected"), [(False, "stop"), (True, "length")])
+def test_an_eos_token_stops_unless_ignored(ignore_eos: bool, expected: str) -> None:
+    engine = Engine(16)
+    first = next_token([1, 2])
+    sampling = SamplingParams(temperature=0, max_tokens=3, ignore_eos=ignore_eos)
+    engine.results["a"] = []
+    request = EngineRequest(request_id="a", prompt_token_ids=[1, 2], sampling=sampling, eos_token_ids=[first])
+    engine.scheduler.add(request, seed=0)
+    engine.drain()
+    assert engine.finished == {"a": expected}
+    assert engine.results["a"][0] == first
