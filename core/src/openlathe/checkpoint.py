@@ -1,0 +1,168 @@
+"""Finding a model directory and checking it before anything is loaded; without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import EngineConfig
+from .plugins.registry import Registry
+from .plugins.resolve import resolve
+from .spi.errors import CheckpointError, ProviderNotFound
+
+INDEX = "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_METADATA_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken"]
+_IGNORED_FILES = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFacts:
+    """What the headers of a checkpoint's safetensors files say: their files, tensors and bytes of tensor data."""
+
+    files: tuple[Path, ...]
+    tensors: int
+    num_bytes: int
+
+
+def locate(model: str, config: EngineConfig, registry: Registry, *, metadata_only: bool = False) -> Path:
+    """The directory of ``model``: a directory, the name of a bundled checkpoint, or a hub id, which is downloaded.
+
+    ``metadata_only`` leaves a hub model's weights where they are. Raises ``CheckpointError``.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checked(path, model)
+    if path.exists():
+        raise CheckpointError(f"{model} is a file; give the directory of a checkpoint (config.json and *.safetensors).")
+    try:
+        return _checked(resolve(registry.get("checkpoint", model)), model)
+    except ProviderNotFound:
+        pass
+    if not _HUB_ID.fullmatch(model) or model.startswith("."):
+        raise CheckpointError(f"{model} does not exist; give a directory, a bundled checkpoint or a hub id (org/name).")
+    return _checked(_download(model, config, metadata_only), model)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """config.json of a checkpoint."""
+    config = read_json(Path(path) / "config.json")
+    if not config.get("architectures"):
+        raise CheckpointError(f"{Path(path) / 'config.json'} names no architectures, so its model cannot be told.")
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}, so it is no checkpoint.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__} where a JSON object is expected.")
+    return content
+
+
+def check_weights(path: str | Path) -> WeightFacts:
+    """Reads the header of every safetensors file and compares it with the file's size and with the index.
+
+    Raises ``CheckpointError`` for a file that is missing, cut short or damaged and for an index that names a tensor
+    its file does not hold.
+    """
+    path = Path(path)
+    index = path / INDEX
+    promised = _weight_map(index) if index.exists() else None
+    files = [path / name for name in sorted(set(promised.values()))] if promised else sorted(path.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path} holds no *.safetensors files; other formats of weights are not read.")
+    headers = {file.name: read_header(file) for file in files}
+    for tensor, name in (promised or {}).items():
+        if tensor not in headers[name]:
+            raise CheckpointError(f"{index} places the tensor {tensor} in {name}, which does not hold it.")
+    sizes = [end - begin for header in headers.values() for begin, end in _offsets(header.values())]
+    return WeightFacts(files=tuple(files), tensors=len(sizes), num_bytes=sum(sizes))
+
+
+def read_header(file: Path) -> dict[str, dict[str, Any]]:
+    """Tensor name -> dtype, shape and data_offsets, of one safetensors file whose size agrees with them."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if 2 <= length <= size - 8 else None
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The header of {file} cannot be read: {error}.") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} is no safetensors file or was cut short; download it again.")
+    header.pop("__metadata__", None)
+    try:
+        wanted = 8 + length + max((end for _, end in _offsets(header.values())), default=0)
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"The header of {file} is damaged; download it again.") from None
+    if size != wanted:
+        raise CheckpointError(f"{file} has {size} bytes where its header promises {wanted}; download it again.")
+    return header
+
+
+def _offsets(entries: Iterable[dict[str, Any]]) -> Iterable[tuple[int, int]]:
+    for entry in entries:
+        begin, end = entry["data_offsets"]
+        yield begin, end
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map.")
+    for name in set(weight_map.values()):
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{index} names the file {name!r}, which is not a file of the checkpoint.")
+    return weight_map
+
+
+def _checked(path: Path, model: str) -> Path:
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{model} has no config.json, so it is no checkpoint.")
+    return path
+
+
+def _download(model: str, config: EngineConfig, metadata_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                model,
+                revision=config.revision,
+                cache_dir=config.download_dir,
+                token=config.hf_token,
+                allow_patterns=_METADATA_FILES if metadata_only else [*_METADATA_FILES, "*.safetensors"],
+                ignore_patterns=_IGNORED_FILES,
+            )
+        )
+    except GatedRepoError:
+        reason = "its owner must grant you access first, and --hf-token or HF_TOKEN must say who you are"
+    except RevisionNotFoundError:
+        reason = f"it has no revision {config.revision!r}"
+    except (RepositoryNotFoundError, HFValidationError):
+        reason = "it is neither a directory nor a bundled checkpoint, and the hub does not know it"
+    except LocalEntryNotFoundError:
+        reason = "the hub cannot be reached and nothing of it is in the cache"
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    raise CheckpointError(f"{model} cannot be downloaded: {reason}.")

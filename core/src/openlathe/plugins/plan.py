@@ -1,0 +1,233 @@
+"""The plan: what a configuration and the installed plugins come to for one checkpoint, as data, before a byte of
+weights is read. Worker processes are handed the plan and only resolve it; they never discover plugins themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import locate, read_config
+from ..config import EngineConfig
+from ..devices import detect, torch_installed
+from ..spi import kv
+from ..spi.errors import ConfigError, PluginError
+from ..spi.kv import KVSpec, SharedWith
+from ..spi.protocols import ModelConfig
+from ..spi.queries import DeviceFacts
+from ..spi.specs import ModelSpec
+from . import slots
+from .discover import core_version
+from .options import check_options
+from .registry import Registry, State
+from .resolve import resolve_target
+from .select import Choice, Refused, Selector
+
+__all__ = ["Choice", "KVGroup", "Plan", "Refused", "make_plan"]
+
+SCHEMA = 1
+logger = logging.getLogger(__name__)
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVGroup:
+    """Layers with equal KV specs: one block table serves them all."""
+
+    spec: KVSpec
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The assembly of one engine. Immutable, JSON-able both ways; see :func:`make_plan`.
+
+    Attributes:
+        openlathe: version of core that made it.
+        config: the configuration as given; the fields below hold what "auto" and unset came to.
+        config_target: import string of the model's torch-free configuration class.
+        dtype, kv_dtype: torch names, such as ``"bfloat16"``.
+        choices: slot -> choice; parsers and the chat template are absent where nothing was chosen.
+        notes: sentences for people about what was not chosen.
+    """
+
+    schema: int = SCHEMA
+    openlathe: str
+    config: EngineConfig
+    model_path: str
+    architecture: str
+    hf_config: dict[str, Any]
+    config_target: str
+    dtype: str
+    kv_dtype: str
+    device: DeviceFacts
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int
+    kv_groups: tuple[KVGroup, ...]
+    choices: dict[str, Choice]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token takes in the KV cache over all layers."""
+        elements = sum(group.spec.elements_per_token * len(group.layers) for group in self.kv_groups)
+        return elements * _ITEM_BYTES.get(self.kv_dtype, 1)
+
+    def model_config(self) -> ModelConfig:
+        """The model's own reading of config.json; raises ``CheckpointError`` for what it cannot serve."""
+        return _model_config(self.choices["model"], self.config_target, self.hf_config)
+
+    def resolve(self, slot: str) -> Any:
+        """The object a slot was filled with; ``PluginError`` names kind, name, distribution and version."""
+        choice = self.choices.get(slot)
+        if choice is None:
+            raise PluginError(f"The plan has nothing for {slot}.")
+        return resolve_target(choice.kind, choice.name, choice.distribution, choice.version, choice.target)
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        data["config"] = self.config.to_dict()
+        data["device"] = {**dataclasses.asdict(self.device), "features": sorted(self.device.features)}
+        data["kv_groups"] = [
+            {"kv": type(group.spec).__name__, "spec": dataclasses.asdict(group.spec), "layers": list(group.layers)}
+            for group in self.kv_groups
+        ]
+        data["choices"] = {slot: choice.to_dict() for slot, choice in self.choices.items()}
+        data["notes"] = list(self.notes)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        values = dict(data)
+        values["config"] = EngineConfig.from_dict(data["config"])
+        values["device"] = DeviceFacts(**{**data["device"], "features": frozenset(data["device"]["features"])})
+        values["kv_groups"] = tuple(
+            KVGroup(spec=_kv_spec(group["kv"], group["spec"]), layers=tuple(group["layers"]))
+            for group in data["kv_groups"]
+        )
+        values["choices"] = {slot: Choice.from_dict(choice) for slot, choice in data["choices"].items()}
+        values["notes"] = tuple(data.get("notes", ()))
+        return cls(**values)
+
+
+def make_plan(
+    config: EngineConfig, registry: Registry, *, model_path: str | Path | None = None, offline: bool = False
+) -> Plan:
+    """Chooses everything an engine for ``config.model`` is made of.
+
+    ``model_path`` is the checkpoint's directory where it has been found already; ``offline`` gives the step sizes of
+    batch work instead of those of a server. Raises ``ConfigError``, ``CheckpointError`` or ``PluginError``.
+    """
+    if config.model is None:
+        raise ConfigError("No model was given; name a directory, a bundled checkpoint or a hub id.")
+    registry.ensure_required()
+    _report(registry)
+    path = Path(model_path) if model_path is not None else locate(config.model, config, registry)
+    hf_config = read_config(path)
+    architecture = slots.find_architecture(hf_config, registry)
+    if not torch_installed():
+        raise ConfigError('torch is not installed; `pip install "openlathe-core[engine]"` brings it.')
+    device = detect(config.device)
+    check_options(config.plugin_options, registry)
+    selector = Selector(registry, config.plugin_options)
+    model = slots.choose_model(selector, architecture, device, hf_config)
+    spec = registry.get("model", f"{model.distribution}/{model.name}").spec
+    assert isinstance(spec, ModelSpec)
+    reading = _model_config(model, spec.config, hf_config)
+    dtype = reading.dtype if config.dtype == "auto" else config.dtype
+    groups = _groups(reading.kv_specs)
+    needs = slots.Needs(
+        config=config,
+        device=device,
+        dtype=dtype,
+        kv_dtype=dtype if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
+        num_heads=reading.num_heads,
+        features=reading.attention_features,
+        kv_specs=tuple(group.spec for group in groups),
+        quantization=(hf_config.get("quantization_config") or {}).get("quant_method"),
+    )
+    choices, notes = slots.fill(selector, registry, needs, spec, architecture, path)
+    max_model_len = _max_model_len(config, reading.max_position_embeddings)
+    max_num_seqs, max_num_batched_tokens = _step_sizes(config, device, max_model_len, offline)
+    plan = Plan(
+        openlathe=core_version(),
+        config=config,
+        model_path=str(path),
+        architecture=architecture,
+        hf_config=hf_config,
+        config_target=spec.config,
+        dtype=dtype,
+        kv_dtype=needs.kv_dtype,
+        device=device,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        block_size=config.block_size,
+        kv_groups=groups,
+        choices={"model": model, **choices},
+        notes=notes,
+    )
+    registry.ask("openlathe_configure", config=_resolved(plan))
+    return plan
+
+
+def _model_config(model: Choice, target: str, hf_config: Mapping[str, Any]) -> ModelConfig:
+    config_class = resolve_target("model", model.name, model.distribution, model.version, target)
+    return config_class.from_hf(hf_config)
+
+
+def _groups(specs: Sequence[KVSpec]) -> tuple[KVGroup, ...]:
+    """Layers by equal specs, in order of appearance; a layer that reads another's cache has none of its own."""
+    layers: dict[KVSpec, list[int]] = {}
+    for index, spec in enumerate(specs):
+        if not isinstance(spec, SharedWith):
+            layers.setdefault(spec, []).append(index)
+    return tuple(KVGroup(spec=spec, layers=tuple(found)) for spec, found in layers.items())
+
+
+def _max_model_len(config: EngineConfig, limit: int) -> int:
+    if config.max_model_len is not None and config.max_model_len > limit:
+        raise ConfigError(
+            f"--max-model-len {config.max_model_len} is above the {limit} positions that the model was made for; "
+            f"give at most {limit}."
+        )
+    return config.max_model_len or limit
+
+
+def _step_sizes(config: EngineConfig, device: DeviceFacts, max_model_len: int, offline: bool) -> tuple[int, int]:
+    """Most requests and most tokens of one step. A CPU gains little from large steps, a server wants short ones."""
+    on_cpu = device.type == "cpu"
+    seqs = config.max_num_seqs or (128 if on_cpu and not offline else 256)
+    tokens = config.max_num_batched_tokens or (8192 if not on_cpu else 4096 if offline else 2048)
+    if config.max_num_batched_tokens is None and not config.enable_chunked_prefill:
+        tokens = max(tokens, max_model_len)
+    if tokens < seqs:
+        if config.max_num_seqs is not None and config.max_num_batched_tokens is not None:
+            raise ConfigError(
+                f"--max-num-batched-tokens {tokens} is below --max-num-seqs {seqs}, and every request of a step needs "
+                "at least one token; raise the one or lower the other."
+            )
+        seqs, tokens = (tokens, tokens) if config.max_num_seqs is None else (seqs, seqs)
+    return seqs, tokens
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    """The configuration with what unset and automatic values came to, for ``openlathe_configure``."""
+    names = ("dtype", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+    return {**plan.config.to_dict(), **{name: getattr(plan, name) for name in names}, "device": plan.device.type}
+
+
+def _kv_spec(name: str, values: Mapping[str, Any]) -> KVSpec:
+    return getattr(kv, name)(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def _report(registry: Registry) -> None:
+    for plugin in registry.plugins:
+        if plugin.state in (State.BROKEN, State.INCOMPATIBLE, State.UNAVAILABLE):
+            logger.warning("The plugin %s is %s: %s.", plugin.id, plugin.state, plugin.reason)

@@ -1,0 +1,260 @@
+"""The slots of an assembly, one function each: which candidates come into question, and what chooses among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ..checkpoint import read_json
+from ..config import EngineConfig
+from ..spi.errors import CheckpointError, ConfigError, PluginError, ProviderNotFound
+from ..spi.kv import KVSpec, SlidingKV, StateKV
+from ..spi.queries import AttentionQuery, DeviceFacts, GenericQuery, KernelQuery, ModelQuery, ParserQuery
+from ..spi.specs import NAME, KernelSpec, ModelSpec, QuantizationSpec, Spec, ToolParserSpec
+from .registry import Registry, State
+from .select import Choice, Selector, Slot
+
+OFF = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the checkpoint, the device and the configuration ask of the parts; ``kv_specs`` one per KV group."""
+
+    config: EngineConfig
+    device: DeviceFacts
+    dtype: str
+    kv_dtype: str
+    num_heads: int
+    features: frozenset[str]
+    kv_specs: tuple[KVSpec, ...]
+    quantization: str | None
+
+
+def fill(
+    selector: Selector, registry: Registry, needs: Needs, model: ModelSpec, architecture: str, path: Path
+) -> tuple[dict[str, Choice], tuple[str, ...]]:
+    """Every slot but the model's, by name, and sentences about those that stay empty."""
+    notes: list[str] = []
+    choices = [_executor(selector, needs), _linear(selector, needs)]
+    choices += _kernels(selector, registry, needs)
+    choices += _attention(selector, needs)
+    clues = _clues(path, architecture)
+    tool = _parser(selector, "tool-parser", needs.config.tool_call_parser, model.tool_parser, clues, notes)
+    thought = _parser(selector, "reasoning-parser", needs.config.reasoning_parser, model.reasoning_parser, clues, notes)
+    template = _chat_template(selector, registry, needs.config, model, clues, notes)
+    choices += [choice for choice in (tool, thought, template) if choice is not None]
+    return {choice.slot: choice for choice in choices}, tuple(notes)
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+
+
+def find_architecture(config: Mapping[str, Any], registry: Registry) -> str:
+    """The first of config.json's architectures that is served; ``PluginError`` names the package to install."""
+    wanted = [str(name) for name in config["architectures"]]
+    models = [cast(ModelSpec, item.provider.spec) for item in registry.contributions("model")]
+    served = [architecture for model in models for architecture in model.architectures]
+    for architecture in wanted:
+        if architecture in served:
+            return architecture
+    family = str(config.get("model_type") or wanted[0].removesuffix("ForCausalLM").lower())
+    package = f"openlathe-plugin-{family.replace('_', '-')}"
+    culprit = next((p for p in registry.plugins if p.distribution == package and p.state is not State.ACTIVE), None)
+    remedy = (
+        f"{package} is installed and {culprit.state}: {culprit.reason}"
+        if culprit
+        else f"`pip install {package}` brings it where such a plugin is published"
+    )
+    raise PluginError(
+        f"No active plugin serves the architecture {wanted[0]} "
+        f"(served: {', '.join(sorted(served)) or 'none'}); {remedy}.",
+        kind="model",
+        name=wanted[0],
+    )
+
+
+def choose_model(selector: Selector, architecture: str, device: DeviceFacts, config: Mapping[str, Any]) -> Choice:
+    slot = Slot(
+        name="model",
+        kind="model",
+        query=ModelQuery(architecture=architecture, device=device, config=config),
+        flag="--prefer model.NAME=DIST",
+        candidates=lambda spec: architecture in cast(ModelSpec, spec).architectures,
+    )
+    return _must(selector, slot)
+
+
+# -- the engine ---------------------------------------------------------------------------------------------------
+
+
+def _executor(selector: Selector, needs: Needs) -> Choice:
+    name = needs.config.distributed_executor_backend
+    query = GenericQuery(name=name, device=needs.device, facts={"workers": 1})
+    slot = Slot(name="executor", kind="executor", query=query, flag="--distributed-executor-backend")
+    return selector.named(slot, name, "asked for") if name else _must(selector, slot)
+
+
+def _linear(selector: Selector, needs: Needs) -> Choice:
+    """A flag decides, else what the checkpoint says it was quantised with, else plain weights."""
+    method = needs.quantization
+    query = GenericQuery(name=needs.config.quantization or method, device=needs.device, facts={"dtype": needs.dtype})
+    slot = Slot(name="linear", kind="quantization", query=query, flag="--quantization")
+    if needs.config.quantization:
+        return selector.named(slot, needs.config.quantization, "asked for by --quantization")
+    if method is None:
+        return selector.named(slot, OFF, "the checkpoint is not quantised")
+    reads = Slot(
+        name="linear",
+        kind="quantization",
+        query=query,
+        flag="--quantization",
+        candidates=lambda spec: method in cast(QuantizationSpec, spec).checkpoint_methods,
+    )
+    choice = selector.automatic(reads)
+    if choice is None:
+        raise CheckpointError(
+            f"The checkpoint is quantised with {method!r}, which no installed plugin reads{_because(selector, reads)}."
+        )
+    return choice
+
+
+def _kernels(selector: Selector, registry: Registry, needs: Needs) -> list[Choice]:
+    """One provider for each operator that any installed plugin provides."""
+    specs = [cast(KernelSpec, item.provider.spec) for item in registry.contributions("kernel")]
+    operators = list(dict.fromkeys(spec.operator for spec in specs))
+    for operator in needs.config.kernels:
+        if operator not in operators:
+            raise ConfigError(f"--kernels: there is no operator {operator!r}; there are {', '.join(operators)}.")
+    return [choice for operator in operators if (choice := _kernel(selector, needs, operator))]
+
+
+def _kernel(selector: Selector, needs: Needs, operator: str) -> Choice | None:
+    slot = Slot(
+        name=f"kernel.{operator}",
+        kind="kernel",
+        query=KernelQuery(
+            operator=operator,
+            device=needs.device,
+            dtype=needs.dtype,
+            kv_dtype=needs.kv_dtype,
+            quantization=needs.config.quantization or needs.quantization,
+            features=needs.features if operator == "attend" else frozenset(),
+        ),
+        flag=f"--kernels {operator}=NAME",
+        candidates=lambda spec: cast(KernelSpec, spec).operator == operator,
+    )
+    name = needs.config.kernels.get(operator)
+    return selector.named(slot, name, "asked for by --kernels") if name else selector.automatic(slot)
+
+
+def _attention(selector: Selector, needs: Needs) -> list[Choice]:
+    """One backend per KV group; a recurrent state needs none."""
+    choices = []
+    name = needs.config.attention_backend
+    for index, spec in enumerate(needs.kv_specs):
+        if isinstance(spec, StateKV):
+            continue
+        windowed = {"sliding_window"} if isinstance(spec, SlidingKV) else set()
+        query = AttentionQuery(
+            device=needs.device,
+            dtype=needs.dtype,
+            kv_dtype=needs.kv_dtype,
+            kv=spec,
+            num_heads=needs.num_heads,
+            block_size=needs.config.block_size,
+            features=needs.features - {"sliding_window"} | windowed,
+        )
+        slot = Slot(name=f"attention.{index}", kind="attention-backend", query=query, flag="--attention-backend")
+        choices.append(selector.named(slot, name, f"asked for by {slot.flag}") if name else _must(selector, slot))
+    return choices
+
+
+# -- the frontend -------------------------------------------------------------------------------------------------
+
+
+def _clues(path: Path, architecture: str) -> ParserQuery:
+    """What a checkpoint's own files tell about the format its model writes."""
+    settings = _json(path / "tokenizer_config.json")
+    separate = path / "chat_template.jinja"
+    template = separate.read_text(encoding="utf-8") if separate.is_file() else settings.get("chat_template") or ""
+    if isinstance(template, list):
+        template = "\n".join(str(item.get("template", "")) for item in template)
+    added = settings.get("added_tokens_decoder") or {}
+    return ParserQuery(
+        architecture=architecture,
+        chat_template=str(template),
+        added_tokens=frozenset(str(token.get("content")) for token in added.values()),
+    )
+
+
+def _parser(
+    selector: Selector, kind: str, asked: str | None, named: str | None, clues: ParserQuery, notes: list[str]
+) -> Choice | None:
+    """A flag, else the name in the model's spec, else the one whose fingerprints the chat template bears, else none."""
+    flag = "--tool-call-parser" if kind == "tool-parser" else "--reasoning-parser"
+    slot = Slot(name=kind, kind=kind, query=clues, flag=flag)
+    if asked == OFF:
+        notes.append(f"No {kind}: switched off by {flag}.")
+        return None
+    if asked:
+        return selector.named(slot, asked, f"asked for by {flag}")
+    if named:
+        try:
+            return selector.named(slot, named, "named by the model plugin")
+        except ProviderNotFound as error:
+            notes.append(str(error))
+    choice = selector.automatic(Slot(name=kind, kind=kind, query=clues, flag=flag, candidates=_bears(clues)))
+    if choice is None:
+        notes.append(f"No {kind}: the chat template bears no known fingerprint, so text is passed on as it is.")
+        return None
+    return replace(choice, reason=f"the chat template bears its fingerprints; {choice.reason}")
+
+
+def _bears(clues: ParserQuery) -> Callable[[Spec], bool]:
+    def candidate(spec: Spec) -> bool:
+        fingerprints = cast(ToolParserSpec, spec).fingerprints
+        return bool(fingerprints) and all(mark in clues.chat_template for mark in fingerprints)
+
+    return candidate
+
+
+def _chat_template(
+    selector: Selector, registry: Registry, config: EngineConfig, model: ModelSpec, clues: ParserQuery, notes: list[str]
+) -> Choice | None:
+    """A template by name; a file or a text given by the flag, and the checkpoint's own, are the frontend's to read."""
+    slot = Slot(name="chat-template", kind="chat-template", query=clues, flag="--chat-template")
+    asked = config.chat_template
+    if asked and NAME.match(asked.rpartition("/")[2]) and not Path(asked).exists():
+        return selector.named(slot, asked, "asked for by --chat-template")
+    if model.chat_template is None:
+        return None
+    try:
+        return selector.named(slot, model.chat_template, "named by the model plugin, for checkpoints without one")
+    except ProviderNotFound as error:
+        notes.append(str(error))
+        return None
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _must(selector: Selector, slot: Slot) -> Choice:
+    choice = selector.automatic(slot)
+    if choice is None:
+        raise PluginError(
+            f"No installed {slot.kind} can serve {slot.name}{_because(selector, slot)}.", kind=slot.kind, name=slot.name
+        )
+    return choice
+
+
+def _because(selector: Selector, slot: Slot) -> str:
+    _, refused = selector.sift(slot)
+    told = [f"{item.provider} ({', '.join(item.reasons)})" for item in refused]
+    return f"; refused: {', '.join(told)}" if told else "; none is installed"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
