@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..checkpoint import check_weights
+from ..checkpoint import check_weights, read_header
 from ..layers.context import BuildContext
 from ..layers.heads import LMHead
 from ..layers.weights import Misfit, Part, WeightMap, load_weight, weight_parts
@@ -147,9 +147,10 @@ def _load_files(ledger: _Ledger, path: str | Path, progress: Progress) -> None:
 
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Name and memory-mapped content of each tensor, in the order they lie in the file."""
+    header = read_header(file)
     try:
         with safe_open(file, framework="pt") as opened:
-            for name in opened.offset_keys():
+            for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
                 yield name, opened.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from None

@@ -1,0 +1,42 @@
+"""The operators: one module each, with its signature and the plain torch reference that defines it.
+
+Providers of kind ``kernel`` override single operators; which one serves is chosen once, when the engine is assembled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from ..spi import KVPages
+from .add_rms_norm import add_rms_norm as _add_rms_norm
+from .attend import AttendOperator
+from .attend import attend as _attend
+from .linear import PackedLinear
+from .linear import linear as _linear
+from .merge_states import merge_states as _merge_states
+from .rms_norm import rms_norm as _rms_norm
+from .rotary import RotaryOperator
+from .rotary import rotary as _rotary
+from .silu_mul import silu_mul as _silu_mul
+from .write_kv import write_kv as _write_kv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """One provider per operator; ``Operators()`` holds the references."""
+
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor] = _rms_norm
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]] = _add_rms_norm
+    rotary: RotaryOperator = _rotary
+    silu_mul: Callable[[Tensor], Tensor] = _silu_mul
+    linear: Callable[[Tensor, Tensor | None], PackedLinear] = _linear
+    write_kv: Callable[[Tensor, Tensor, KVPages, Tensor, str], None] = _write_kv
+    attend: AttendOperator = _attend
+    merge_states: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = _merge_states
+
+
+#: Every operator's reference by the operator's name, which is also the name of its module.
+OPERATORS: dict[str, Callable] = {item.name: getattr(Operators(), item.name) for item in fields(Operators)}

@@ -1,0 +1,41 @@
+"""The matrix product of a linear layer, as a factory: a provider may rearrange the weight once, at load."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class PackedLinear(Protocol):
+    """A weight in the form its provider multiplies fastest.
+
+    ``nbytes`` counts all it keeps alive; ``weight`` is the original where it is still in use, None where it was
+    rearranged into memory of the provider's own.
+    """
+
+    nbytes: int
+    weight: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x`` [T, K] -> [T, N] in the dtype of ``x``."""
+        ...
+
+
+class PlainLinear:
+    """The weight as it lies."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight: Tensor | None = weight
+        self.bias = bias
+        self.nbytes = weight.nbytes + (bias.nbytes if bias is not None else 0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return F.linear(x, self.weight, self.bias)
+
+
+def linear(weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+    """Packs ``weight`` [N, K] and ``bias`` [N]; the caller drops both afterwards."""
+    return PlainLinear(weight, bias)

@@ -1,0 +1,50 @@
+"""The attention layer: what a backend needs to know of one layer, and the call into it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..spi import FullKV, KVPages, ModelBatch, SlidingKV
+from .context import BuildContext
+
+
+class Attention(nn.Module):
+    """Causal attention of layer ``index`` over the KV cache; follows :class:`openlathe.spi.AttentionLayer`.
+
+    ``kv`` says what the layer keeps of a token, ``scale`` (default: one over the root of the key's size) multiplies
+    the scores, ``soft_cap`` and ``sinks`` are those of :func:`openlathe.kernels.attend.attend`. The runner sets
+    ``pages``.
+    """
+
+    pages: KVPages
+
+    def __init__(
+        self,
+        context: BuildContext,
+        index: int,
+        num_heads: int,
+        kv: FullKV,
+        *,
+        scale: float | None = None,
+        soft_cap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.index = index
+        self.num_heads = num_heads
+        self.kv = kv
+        self.scale = kv.dim_k**-0.5 if scale is None else scale
+        self.window = kv.window if isinstance(kv, SlidingKV) else None
+        self.soft_cap = soft_cap
+        self.sinks = sinks
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, batch: ModelBatch) -> Tensor:
+        """``q`` [T, heads, Dk], ``k`` [T, kv_heads, Dk], ``v`` [T, kv_heads, Dv] -> [T, heads, Dv]."""
+        backend = batch.backends[self.index]
+        assert backend is not None, f"layer {self.index} has no attention backend"
+        return backend.run(q, k, v, self, batch.plans[self.index])
+
+
+def attention_layers(model: nn.Module) -> list[Attention]:
+    """The attention layers of a model, in layer order."""
+    return sorted((m for m in model.modules() if isinstance(m, Attention)), key=lambda layer: layer.index)

@@ -1,0 +1,114 @@
+"""Linear layers. What they store and how they multiply is their :class:`~openlathe.spi.LinearMethod`'s business.
+
+The names say how a layer would be split over several devices, so that model code need not know: the rows of
+:class:`MergedLinear` and :class:`QKVLinear` are divided, :class:`RowLinear` divides its inputs and adds up, a plain
+:class:`Linear` is whole everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import PackedLinear
+from .context import BuildContext
+from .weights import Part, copy_exact, materialise, placeholder
+
+
+class Linear(nn.Module):
+    """``x`` [T, in] -> [T, sum(out)]; ``out_features`` lists the rows of each shard the checkpoint keeps apart."""
+
+    def __init__(
+        self, context: BuildContext, in_features: int, out_features: int | Sequence[int], *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.method = context.linear_method
+        self.in_features = in_features
+        self.out_features = (out_features,) if isinstance(out_features, int) else tuple(out_features)
+        self.has_bias = bias
+
+    def bind(self, prefix: str) -> None:
+        """Creates the parameters; called by the loader with the module's name once the model is built."""
+        self.method.create(self, prefix, self.in_features, self.out_features, self.has_bias)
+
+    def weight_parts(self) -> dict[Part, tuple[int, ...]]:
+        """Every parameter the method created, once per shard where there are several."""
+        parts: dict[Part, tuple[int, ...]] = {}
+        for name, parameter in self.named_parameters(recurse=False):
+            if len(self.out_features) == 1:
+                parts[name, None] = tuple(parameter.shape)
+            else:
+                parts |= {(name, i): (rows, *parameter.shape[1:]) for i, rows in enumerate(self.out_features)}
+        return parts
+
+    def load_weight(self, name: str, shard: int | None, tensor: Tensor) -> None:
+        self.method.load(self, name, shard, tensor)
+
+    def pack(self) -> None:
+        self.method.pack(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.apply(self, x)
+
+
+class RowLinear(Linear):
+    """A layer whose inputs are what divided layers before it put out: the last one of attention and of an MLP."""
+
+
+class MergedLinear(Linear):
+    """Several projections of one input as one product: an MLP's gate and up projections."""
+
+
+class QKVLinear(Linear):
+    """The query, key and value projections as one product."""
+
+    def __init__(
+        self,
+        context: BuildContext,
+        in_features: int,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        bias: bool = False,
+    ) -> None:
+        self.heads = (num_heads, num_kv_heads, num_kv_heads)
+        self.head_dim = head_dim
+        super().__init__(context, in_features, [count * head_dim for count in self.heads], bias=bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """``x`` [T, in] -> q [T, heads, D], k and v [T, kv_heads, D], views of one tensor."""
+        q, k, v = super().forward(x).view(x.shape[0], -1, self.head_dim).split(self.heads, dim=1)
+        return q, k, v
+
+
+class PlainLinearMethod:
+    """Weights in the model's dtype, multiplied by the ``linear`` operator, that may rearrange them at the end of load."""
+
+    def __init__(self, context: BuildContext, options: Mapping[str, Any] | None = None) -> None:
+        self.context = context
+
+    def create(self, layer: nn.Module, prefix: str, in_features: int, out_features: Sequence[int], bias: bool) -> None:
+        """Registers ``weight`` [sum(out), in] and ``bias`` [sum(out)], without memory."""
+        layer.weight = placeholder(sum(out_features), in_features, dtype=self.context.dtype)
+        layer.bias = placeholder(sum(out_features), dtype=self.context.dtype) if bias else None
+
+    def load(self, layer: Linear, name: str, shard: int | None, tensor: Tensor) -> None:
+        """Copies ``tensor`` into its rows; raises ``Misfit``."""
+        target = materialise(layer, name, self.context.device)
+        if shard is not None:
+            target = target.split(layer.out_features)[shard]
+        copy_exact(target, tensor)
+
+    def pack(self, layer: Any) -> None:
+        """Hands the weight over to the operator; the layer keeps no parameter."""
+        bias = None if layer.bias is None else layer.bias.data
+        packed: PackedLinear = self.context.operators.linear(layer.weight.data, bias)
+        layer.weight = layer.bias = None
+        layer.packed = packed
+
+    def apply(self, layer: Any, x: Tensor) -> torch.Tensor:
+        return layer.packed(x)

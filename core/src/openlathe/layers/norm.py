@@ -1,0 +1,31 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .context import BuildContext
+from .weights import placeholder
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation over the last dimension, of ``size`` elements."""
+
+    def __init__(self, context: BuildContext, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = placeholder(size, dtype=context.dtype)
+        self.eps = eps
+        self.operators = context.operators
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [..., size] -> [..., size]."""
+        return self.operators.rms_norm(x, self.weight, self.eps)
+
+    def add(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The residual stream's step between two sub-layers: ``x``, ``residual`` [T, size] -> (normalised sum, sum).
+
+        Without a residual ``x`` becomes it; otherwise ``x`` may be overwritten.
+        """
+        if residual is None:
+            return self.operators.rms_norm(x, self.weight, self.eps), x
+        return self.operators.add_rms_norm(x, residual, self.weight, self.eps)

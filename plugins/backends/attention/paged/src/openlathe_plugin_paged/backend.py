@@ -1,0 +1,64 @@
+"""Attention over paged keys and values (Kwon et al., 2023, https://arxiv.org/abs/2309.06180).
+
+Keys and values lie in pages of ``block_size`` tokens that one pool hands out; a sequence is a list of pages. All the
+work is done by the operators ``write_kv`` and ``attend``, so that one backend serves every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from openlathe.kernels.attend import AttendPlan
+from openlathe.layers.context import BuildContext
+from openlathe.spi import AttentionBatch, AttentionLayer, FullKV, KVLayout
+
+
+@dataclass(slots=True, frozen=True)
+class PagedPlan:
+    """One step: where new keys and values go, and what each query sees."""
+
+    slot_mapping: Tensor
+    attend: AttendPlan
+
+
+class PagedAttention:
+    """Follows :class:`openlathe.spi.AttentionBackend` for layers that keep keys and values of every position."""
+
+    layout = "hnd"
+
+    def __init__(self, kv: FullKV, num_heads: int, block_size: int, context: BuildContext) -> None:
+        self.block_size = block_size
+        self.operators = context.operators
+
+    def kv_layout(self, kv: FullKV) -> KVLayout:
+        """Pages of [kv_heads, block_size, dim]: what one head reads of a page lies together."""
+        k_shape, v_shape = ((kv.kv_heads, self.block_size, dim) for dim in (kv.dim_k, kv.dim_v))
+        return KVLayout(name=self.layout, k_shape=k_shape, v_shape=v_shape)
+
+    def plan(self, batch: AttentionBatch) -> PagedPlan:
+        attend = AttendPlan(
+            query_start=batch.query_start,
+            seq_lens_bound=batch.seq_lens_bound,
+            query_start_device=batch.query_start_device,
+            seq_lens=batch.seq_lens,
+            block_table=batch.block_table,
+            block_size=batch.block_size,
+            layout=self.layout,
+        )
+        return PagedPlan(batch.slot_mapping, attend)
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: AttentionLayer, plan: PagedPlan) -> Tensor:
+        """``q`` [T, heads, Dk], ``k`` [T, kv_heads, Dk], ``v`` [T, kv_heads, Dv] -> [T, heads, Dv]."""
+        self.operators.write_kv(k, v, layer.pages, plan.slot_mapping, self.layout)
+        out, _ = self.operators.attend(
+            q,
+            layer.pages,
+            plan.attend,
+            scale=layer.scale,
+            window=layer.window,
+            soft_cap=layer.soft_cap,
+            sinks=layer.sinks,
+        )
+        return out
