@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checkpoint import check_weights, read_header
 from ..layers.context import BuildContext
 from ..layers.heads import LMHead
-from ..layers.weights import Misfit, Part, WeightMap, load_weight, weight_parts
+from ..layers.weights import Misfit, Part, WeightMap, bind, load_weight, pack, weight_parts
 from ..spi import CheckpointError
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class _Ledger:
         self.outstanding: dict[nn.Module, int] = {}
         self.taken: set[Part] = set()
         for path, module in model.named_modules():
-            if hasattr(module, "bind"):
-                module.bind(path)
+            bind(module, path)
             parts = weight_parts(module)
             self.outstanding[module] = len(parts)
             for part, shape in parts.items():
@@ -121,8 +120,7 @@ class _Ledger:
 
     def _pack(self, module: nn.Module) -> None:
         self.outstanding[module] = -1
-        if hasattr(module, "pack"):
-            module.pack()
+        pack(module)
 
     def _check_spare(self, name: str, key: Part) -> None:
         """A tensor nobody waits for may only be the spare copy of a tied one."""

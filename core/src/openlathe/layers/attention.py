@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..spi import FullKV, KVPages, ModelBatch, SlidingKV
+from ..spi import FullKV, KVPages, KVSpec, ModelBatch, SlidingKV
 from .context import BuildContext
 
 
 class Attention(nn.Module):
     """Causal attention of layer ``index`` over the KV cache; follows :class:`openlathe.spi.AttentionLayer`.
 
-    ``kv`` says what the layer keeps of a token, ``scale`` (default: one over the root of the key's size) multiplies
+    ``kv`` is the layer's FullKV or SlidingKV, ``scale`` (default: one over the root of the key's size) multiplies
     the scores, ``soft_cap`` and ``sinks`` are those of :func:`openlathe.kernels.attend.attend`. The runner sets
     ``pages``.
     """
@@ -23,13 +23,15 @@ class Attention(nn.Module):
         context: BuildContext,
         index: int,
         num_heads: int,
-        kv: FullKV,
+        kv: KVSpec,
         *,
         scale: float | None = None,
         soft_cap: float | None = None,
         sinks: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(kv, FullKV):
+            raise TypeError(f"Attention keeps keys and values of every position; layer {index} declares {kv}.")
         self.index = index
         self.num_heads = num_heads
         self.kv = kv

@@ -9,6 +9,7 @@ import torch
 
 from ..kernels import OPERATORS, Operators
 from ..spi import LinearMethod
+from .linear import PlainLinearMethod
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -30,13 +31,10 @@ class BuildContext:
     block_size: int = 16
     max_model_len: int = 4096
     operators: Operators = field(default_factory=Operators)
-    linear_method: LinearMethod = None  # type: ignore[assignment]
+    linear_method: LinearMethod = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.linear_method is None:
-            from .linear import PlainLinearMethod
-
-            self.linear_method = PlainLinearMethod(self)
+        self.linear_method = PlainLinearMethod(self)
 
 
 def build_context(plan: Plan) -> BuildContext:

@@ -34,7 +34,7 @@ def read_field(config: Mapping[str, Any], name: str, kind: type[T], default: T |
     if value is None:
         raise CheckpointError(f"config.json has no {name!r}; the checkpoint is incomplete, download it again.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)  # type: ignore[assignment]
+        value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise CheckpointError(f"config.json gives {name} as {value!r}; it must be of type {kind.__name__}.")
     return value

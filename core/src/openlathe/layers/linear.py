@@ -8,14 +8,15 @@ The names say how a layer would be split over several devices, so that model cod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from ..kernels import PackedLinear
-from .context import BuildContext
 from .weights import Part, copy_exact, materialise, placeholder
+
+if TYPE_CHECKING:
+    from .context import BuildContext
 
 
 class Linear(nn.Module):
@@ -86,17 +87,17 @@ class QKVLinear(Linear):
 
 
 class PlainLinearMethod:
-    """Weights in the model's dtype, multiplied by the ``linear`` operator, that may rearrange them at the end of load."""
+    """Weights in the model's dtype; the ``linear`` operator multiplies them and may rearrange them once loaded."""
 
     def __init__(self, context: BuildContext, options: Mapping[str, Any] | None = None) -> None:
         self.context = context
 
-    def create(self, layer: nn.Module, prefix: str, in_features: int, out_features: Sequence[int], bias: bool) -> None:
+    def create(self, layer: Any, prefix: str, in_features: int, out_features: Sequence[int], bias: bool) -> None:
         """Registers ``weight`` [sum(out), in] and ``bias`` [sum(out)], without memory."""
         layer.weight = placeholder(sum(out_features), in_features, dtype=self.context.dtype)
         layer.bias = placeholder(sum(out_features), dtype=self.context.dtype) if bias else None
 
-    def load(self, layer: Linear, name: str, shard: int | None, tensor: Tensor) -> None:
+    def load(self, layer: Any, name: str, shard: int | None, tensor: Tensor) -> None:
         """Copies ``tensor`` into its rows; raises ``Misfit``."""
         target = materialise(layer, name, self.context.device)
         if shard is not None:
@@ -110,5 +111,5 @@ class PlainLinearMethod:
         layer.weight = layer.bias = None
         layer.packed = packed
 
-    def apply(self, layer: Any, x: Tensor) -> torch.Tensor:
+    def apply(self, layer: Any, x: Tensor) -> Tensor:
         return layer.packed(x)

@@ -3,6 +3,7 @@
 Parameters begin on the ``meta`` device and take memory when their first tensor arrives, so that a model is never in
 memory twice. A layer may bring methods of its own, or leave the ones here to act on its plain parameters:
 
+- ``bind(prefix)``: called once, before anything else, with the module's name in the model;
 - ``weight_parts() -> {(parameter, shard): shape}``: the tensors it waits for;
 - ``load_weight(parameter, shard, tensor)``: takes one of them;
 - ``pack()``: called once when it has them all.
@@ -81,6 +82,13 @@ def materialise(module: nn.Module, name: str, device: torch.device) -> Tensor:
     return parameter.data
 
 
+def bind(module: nn.Module, prefix: str) -> None:
+    """Tells ``module`` its name."""
+    own = getattr(module, "bind", None)
+    if own is not None:
+        own(prefix)
+
+
 def weight_parts(module: nn.Module) -> dict[Part, tuple[int, ...]]:
     """The tensors ``module`` itself waits for, with their shapes."""
     own = getattr(module, "weight_parts", None)
@@ -105,3 +113,10 @@ def copy_exact(target: Tensor, tensor: Tensor) -> None:
     if target.dtype != tensor.dtype and tensor.dtype not in FLOATS:
         raise Misfit(f"is of type {str(tensor.dtype).removeprefix('torch.')}, which needs a quantization plugin")
     target.copy_(tensor)
+
+
+def pack(module: nn.Module) -> None:
+    """Lets ``module`` rearrange what it has loaded."""
+    own = getattr(module, "pack", None)
+    if own is not None:
+        own()
