@@ -1,0 +1,1 @@
+"""Between text and tokens: chat templates, tokenising, detokenising, stop strings and parsing. Never imports torch."""
