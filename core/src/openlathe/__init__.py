@@ -1,1 +1,27 @@
 """openlathe: an LLM inference engine and OpenAI-compatible server assembled from installed plugins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine.messages import SamplingParams
+    from .llm import LLM, CompletionOutput, RequestOutput
+
+__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams"]
+
+_HOMES = {
+    "LLM": "openlathe.llm",
+    "CompletionOutput": "openlathe.llm",
+    "RequestOutput": "openlathe.llm",
+    "SamplingParams": "openlathe.engine.messages",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The offline API on first use, so that ``import openlathe`` costs a command nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'openlathe' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

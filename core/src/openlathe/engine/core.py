@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..spi.errors import InvalidRequest, OpenlatheError
@@ -73,8 +73,7 @@ class EngineCore:
             case EngineRequest():
                 self.add(message)
             case Abort(request_ids=request_ids):
-                for request_id in request_ids:
-                    self.scheduler.abort(request_id)
+                self.abort(request_ids)
             case Call():
                 return self._call(message)
         return None
@@ -82,12 +81,17 @@ class EngineCore:
     def add(self, request: EngineRequest) -> None:
         """Queues a request; one that cannot be served comes back in the next outputs with its reason."""
         try:
-            self._check(request)
+            self.check(request)
         except InvalidRequest as error:
             self._refused.append(RequestOutput(request_id=request.request_id, finish_reason="error", error=str(error)))
             return
         seed = request.sampling.seed
         self.scheduler.add(request, self._draw_seed() if seed is None else seed)
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        """Forgets these requests at once; unknown ids are ignored."""
+        for request_id in request_ids:
+            self.scheduler.abort(request_id)
 
     def step(self) -> EngineOutputs:
         """Plans and runs one step; everything it brought, in one message."""
@@ -118,7 +122,8 @@ class EngineCore:
     def stop(self) -> None:
         self.executor.stop()
 
-    def _check(self, request: EngineRequest) -> None:
+    def check(self, request: EngineRequest) -> None:
+        """Raises ``InvalidRequest`` for what this engine cannot serve."""
         length, limit = len(request.prompt_token_ids), self.plan.max_model_len
         if not length:
             raise InvalidRequest("The prompt is empty; send at least one token.", param="prompt")

@@ -78,7 +78,7 @@ class KVCacheManager:
         return sum(max(total - len(table), 0) for table in request.block_ids)
 
     def admit(self, request: Request, hit: PrefixHit, num_tokens: int) -> bool:
-        """Takes the hit's blocks and new ones up to ``num_tokens`` tokens; does nothing and is False if too few are free."""
+        """Takes the hit's blocks and new ones up to ``num_tokens`` tokens; where too few are free, none and False."""
         total = -(-num_tokens // self.block_size)
         new = sum(total - len(table) for table in hit.blocks)
         revived = sum(self.pool.is_free(block) for table in hit.blocks for block in table)

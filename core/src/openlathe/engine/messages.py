@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Literal
 
 import msgspec
 
+from ..spi.errors import InvalidRequest
+
 FinishReason = Literal["stop", "length", "abort", "error"]
+
+#: Sampling parameter -> least and greatest value, and how both are said.
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "n": (1, math.inf, "at least 1"),
+    "temperature": (0, math.inf, "0 or more"),
+    "top_p": (math.ulp(0), 1, "above 0 and at most 1"),
+    "top_k": (-1, math.inf, "-1 or 0 for off, or a positive number"),
+    "min_p": (0, 1, "from 0 to 1"),
+    "max_tokens": (1, math.inf, "at least 1"),
+    "min_tokens": (0, math.inf, "0 or more"),
+    "logprobs": (-1, math.inf, "0 or more, or -1 for the whole vocabulary"),
+}
 
 
 class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -16,7 +31,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``temperature`` 0 is greedy. ``top_k`` 0 or -1 is off. ``logprobs`` is the number of alternatives reported with
     every token (None: none, 0: the sampled token only, -1: the whole vocabulary). A request without ``seed`` draws
     one; every draw depends on (seed, position) alone. ``n``, ``stop`` and the fields that shape text are used by the
-    frontend and never reach the engine's step.
+    frontend and never reach the engine's step. Raises ``InvalidRequest`` for a value out of range.
     """
 
     n: int = 1
@@ -34,6 +49,17 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
     detokenize: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (least, greatest, wanted) in _RANGES.items():
+            value = getattr(self, name)
+            # Written so that NaN, which compares with nothing, is refused as well.
+            if value is not None and not (least <= value <= greatest and value != math.inf):
+                raise InvalidRequest(f"{name} is {value}; give {wanted}.", param=name)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens is {self.min_tokens}, above max_tokens {self.max_tokens}; lower it.", param="min_tokens"
+            )
 
 
 class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True, tag="request"):

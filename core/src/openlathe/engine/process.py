@@ -29,7 +29,7 @@ class EngineProcess:
     """The loop around one ``EngineCore``: drain the inbox, run a step, send what it brought."""
 
     def __init__(self, inbox: str, outbox: str) -> None:
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._inbox = context.socket(zmq.PULL)
         self._inbox.connect(inbox)
         self._outbox = context.socket(zmq.PUSH)

@@ -6,16 +6,16 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.attention import attention_layers
 from ..layers.context import build_context
-from ..spi.protocols import AttentionBackend, AttentionBatch, ModelBatch
+from ..spi.protocols import AttentionBackend, AttentionBatch, Model, ModelBatch
 from .batch import InputBatch, StepInputs
 from .kv_memory import allocate_pages, paged_groups, plan_blocks
 from .messages import TokenLogprobs
@@ -52,7 +52,7 @@ class ModelRunner:
         _set_threads()
         torch.manual_seed(self.plan.config.seed)
         context = build_context(self.plan)
-        self.model = load_model(self.plan, context, progress)
+        self.model = cast(Model, load_model(self.plan, context, progress))
         self._attach_attention(context)
         self.batch = InputBatch(
             self.plan.max_num_seqs,
@@ -73,7 +73,7 @@ class ModelRunner:
             return
         inputs = self.batch.inputs(plan)
         self._pending = plan, inputs
-        hidden = self.model(
+        hidden = self.model.forward(
             self._to_device(inputs.input_ids), self._to_device(inputs.positions), self._model_batch(inputs)
         )
         if len(inputs.sampled):
@@ -105,7 +105,6 @@ class ModelRunner:
         """One backend per KV group, and a page for every block in every layer."""
         plan = self.plan
         self.model_config = plan.model_config()
-        layers = attention_layers(self.model)
         self.groups = paged_groups(plan)
         self._backends: list[AttentionBackend] = []
         self._group_of_layer: list[int | None] = [None] * self.model_config.num_layers
@@ -117,9 +116,9 @@ class ModelRunner:
         layouts = [backend.kv_layout(group.spec) for backend, group in zip(self._backends, self.groups, strict=True)]
         memory = plan_blocks(plan, self.groups, layouts, context.kv_dtype, self.device)
         pages = allocate_pages(self.groups, layouts, memory.num_blocks, context.kv_dtype, self.device)
-        for index, layer in enumerate(layers):
-            if index in pages:
-                layer.pages = pages[index]
+        for attention in attention_layers(cast(nn.Module, self.model)):
+            if attention.index in pages:
+                attention.pages = pages[attention.index]
         self.facts |= {
             "num_blocks": memory.num_blocks,
             "block_size": plan.block_size,

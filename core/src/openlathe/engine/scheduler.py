@@ -131,8 +131,8 @@ class Scheduler:
     def _preempt(self, victim: Request, plan: StepPlan) -> None:
         """Takes a request's blocks; it waits, in its old place, to be computed again (mostly from the prefix cache)."""
         self.running.remove(victim)
-        for planned in (plan.scheduled, plan.new_blocks):
-            planned.pop(victim.id, None)  # type: ignore[attr-defined]
+        plan.scheduled.pop(victim.id, None)
+        plan.new_blocks.pop(victim.id, None)
         if victim.id in plan.sampled:
             plan.sampled.remove(victim.id)
         self.kv_cache.free(victim)

@@ -1,0 +1,283 @@
+"""The offline API: ``LLM(model).generate(prompts)``, with the engine core in this process."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+from .checkpoint import check_weights, locate
+from .config import EngineConfig
+from .engine.core import EngineCore
+from .engine.messages import EngineRequest, SamplingParams, TokenLogprobs
+from .engine.messages import RequestOutput as EngineOutput
+from .frontend.choice import Choice
+from .frontend.defaults import GenerationDefaults
+from .frontend.render import ChatRenderer, load_template
+from .frontend.tokenize import Tokenizer
+from .plugins.assemble import assemble
+from .plugins.plan import make_plan
+from .plugins.policy import read_policy
+from .spi.errors import ConfigError, InvalidRequest
+from .spi.events import Content
+
+logger = logging.getLogger(__name__)
+
+Prompt = str | Sequence[int] | Mapping[str, Any]
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass
+class CompletionOutput:
+    """One generated sequence. ``stop_reason`` is the stop string or stop token that ended it."""
+
+    index: int
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    cumulative_logprob: float | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+@dataclass
+class RequestOutput:
+    """A prompt and what was generated for it: ``n`` outputs, in order."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    finished: bool = True
+    num_cached_tokens: int = 0
+
+
+class LLM:
+    """A model with its engine, in this process.
+
+    ``engine_args`` are the settings of :class:`~openlathe.config.EngineConfig` by their names, as the flags of
+    ``serve`` are. Raises ``ConfigError``, ``CheckpointError`` or ``PluginError`` with one sentence.
+    """
+
+    def __init__(self, model: str, **engine_args: Any) -> None:
+        config = EngineConfig.from_dict({"model": str(model), **engine_args})
+        registry = assemble(read_policy(())[0])
+        path = locate(str(model), config, registry)
+        if config.load_format != "dummy":
+            check_weights(path)
+        self.plan = make_plan(config, registry, model_path=path, offline=True)
+        self._tokenizer = Tokenizer.load(config.tokenizer or self.plan.model_path)
+        self._defaults = GenerationDefaults.load(self.plan, self._tokenizer)
+        template = load_template(self.plan, self._tokenizer)
+        self._renderer = None if template is None else ChatRenderer(template, self._tokenizer)
+        self._core = EngineCore(self.plan)
+        self._ids = itertools.count()
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """What the checkpoint recommends, under ``generation_config``."""
+        return SamplingParams(**self._defaults.sampling)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Completes each prompt: text, token ids, or ``{"prompt": ...}`` / ``{"prompt_token_ids": ...}``.
+
+        Results come in the order of the prompts. Raises ``InvalidRequest`` before anything is generated.
+        """
+        listed = _as_list(prompts)
+        jobs = [_Job(*self._encode(prompt), params) for prompt, params in self._paired(listed, sampling_params)]
+        return self._run(jobs, use_tqdm)
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answers one conversation or several, rendered with the model's chat template; the raw text is returned."""
+        if self._renderer is None:
+            raise ConfigError("This checkpoint has no chat template; pass chat_template= a file or a template's name.")
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        rendered = [
+            self._renderer.render(
+                conversation,  # type: ignore[arg-type]
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                template_kwargs={**self.plan.config.default_chat_template_kwargs, **(chat_template_kwargs or {})},
+            )
+            for conversation in conversations
+        ]
+        jobs = [
+            _Job(text, self._tokenizer.encode(text, add_special_tokens=False), params)
+            for text, params in self._paired(rendered, sampling_params)
+        ]
+        return self._run(jobs, use_tqdm)
+
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[str]:
+        """The text of one completion as it grows. Closing the iterator aborts the request."""
+        ((_, params),) = self._paired([prompt], sampling_params)
+        job = _Job(*self._encode(prompt), msgspec.structs.replace(params, n=1))
+        self._submit(job)
+        try:
+            while not job.finished:
+                if text := "".join(job.take(output) for output in self._step()):
+                    yield text
+        finally:
+            self._abort([job])
+
+    def reset_prefix_cache(self) -> bool:
+        return self._core.reset_prefix_cache()
+
+    # -- one batch of requests --------------------------------------------------------------------------------------
+
+    def _run(self, jobs: list[_Job], use_tqdm: bool) -> list[RequestOutput]:
+        for job in jobs:
+            self._check(job)
+        with tqdm(total=len(jobs), desc="Prompts", disable=not use_tqdm) as bar:
+            try:
+                by_request = {request_id: job for job in jobs for request_id in self._submit(job)}
+                while by_request:
+                    for output in self._step():
+                        job = by_request[output.request_id]
+                        job.take(output)
+                        if output.request_id in job.ended:
+                            # A stop string ends a sequence that the engine, which knows no text, would continue.
+                            self._core.abort([output.request_id])
+                            del by_request[output.request_id]
+                            bar.update(job.finished)
+            finally:
+                self._abort(jobs)
+        return [job.result() for job in jobs]
+
+    def _submit(self, job: _Job) -> list[str]:
+        """Queues the job's sequences; n of them share their prompt's blocks through the prefix cache."""
+        job.request_id = str(next(self._ids))
+        for index in range(job.sampling.n):
+            seed = None if job.sampling.seed is None else job.sampling.seed + index
+            request = EngineRequest(
+                request_id=f"{job.request_id}-{index}",
+                prompt_token_ids=job.prompt_ids,
+                sampling=msgspec.structs.replace(job.sampling, n=1, seed=seed),
+                eos_token_ids=list(self._defaults.eos_token_ids),
+            )
+            job.add(request.request_id, Choice(self._tokenizer, job.prompt_ids, job.sampling, on_parser_error=_log))
+            self._core.add(request)
+        return list(job.outputs)
+
+    def _step(self) -> list[EngineOutput]:
+        outputs = self._core.step().outputs
+        for output in outputs:
+            if output.finish_reason == "error":
+                raise InvalidRequest(output.error or "The engine refused this request.")
+        return outputs
+
+    def _abort(self, jobs: Sequence[_Job]) -> None:
+        self._core.abort([request_id for job in jobs for request_id in job.outputs])
+        while self._core.has_work:
+            self._core.step()
+
+    # -- prompts ----------------------------------------------------------------------------------------------------
+
+    def _paired(
+        self, prompts: Sequence[Any], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> Iterator[tuple[Any, SamplingParams]]:
+        if params is None:
+            params = self.get_default_sampling_params()
+        if isinstance(params, SamplingParams):
+            return zip(prompts, [params] * len(prompts), strict=True)
+        if len(params) != len(prompts):
+            raise InvalidRequest(
+                f"There are {len(prompts)} prompts and {len(params)} sampling parameters; give one for all or one each."
+            )
+        return zip(prompts, params, strict=True)
+
+    def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        if isinstance(prompt, Mapping):
+            prompt = prompt["prompt_token_ids"] if "prompt_token_ids" in prompt else prompt["prompt"]
+        if isinstance(prompt, str):
+            return prompt, self._tokenizer.encode(prompt)
+        return None, list(prompt)  # type: ignore[arg-type]
+
+    def _check(self, job: _Job) -> None:
+        """Refuses a bad prompt before its neighbours have cost anything."""
+        self._core.check(EngineRequest(request_id="", prompt_token_ids=job.prompt_ids, sampling=job.sampling))
+
+
+@dataclass
+class _Job:
+    """One prompt under way: its sequences by request id, in order."""
+
+    prompt: str | None
+    prompt_ids: list[int]
+    sampling: SamplingParams
+    request_id: str = ""
+    outputs: dict[str, CompletionOutput] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    cached_tokens: int = 0
+    _choices: dict[str, Choice] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.ended) == self.sampling.n
+
+    def add(self, request_id: str, choice: Choice) -> None:
+        self._choices[request_id] = choice
+        logprobs: list[TokenLogprobs] | None = None if self.sampling.logprobs is None else []
+        self.outputs[request_id] = CompletionOutput(index=len(self.outputs), logprobs=logprobs)
+
+    def take(self, output: EngineOutput) -> str:
+        """Books what one step brought; the new text."""
+        if output.request_id in self.ended or output.request_id not in self._choices:
+            return ""
+        delta = self._choices[output.request_id].feed([output])
+        completion = self.outputs[output.request_id]
+        text = "".join(event.text for event in delta.events if isinstance(event, Content))
+        completion.text += text
+        completion.token_ids += delta.token_ids
+        if completion.logprobs is not None:
+            completion.logprobs += delta.logprobs
+            new = sum(entry.logprobs[0] for entry in delta.logprobs)
+            completion.cumulative_logprob = (completion.cumulative_logprob or 0.0) + new
+        self.cached_tokens = delta.cached_tokens or self.cached_tokens
+        if delta.finish_reason is not None:
+            completion.finish_reason, completion.stop_reason = delta.finish_reason, delta.stop_reason
+            self.ended.add(output.request_id)
+        return text
+
+    def result(self) -> RequestOutput:
+        return RequestOutput(
+            request_id=self.request_id,
+            prompt=self.prompt,
+            prompt_token_ids=self.prompt_ids,
+            outputs=list(self.outputs.values()),
+            num_cached_tokens=self.cached_tokens,
+        )
+
+
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    """A single prompt may come bare: text, a mapping, or a list of token ids."""
+    if isinstance(prompts, str | Mapping) or (prompts and isinstance(prompts[0], int)):
+        return [prompts]  # type: ignore[list-item]
+    return prompts  # type: ignore[return-value]
+
+
+def _log(stage: str, error: Exception) -> None:
+    logger.warning("The %s parser failed: %s", stage, error)
