@@ -1,0 +1,91 @@
+"""Attention on the CPU: pages are gathered, torch's flash attention does the rest.
+
+The queries that share a key head stand as rows of one product (decoding) or as heads over one expanded key head
+(prefill), so that no key is copied for them. Gathering whole pages costs one copy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.attend import attend as reference
+from openlathe.kernels.merge_states import merge_states
+from openlathe.spi import KVPages
+
+from .pieces import Cutter, Piece
+
+
+def attend(
+    q: Tensor,
+    pages: KVPages,
+    plan: AttendPlan,
+    *,
+    scale: float,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    return_lse: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`openlathe.kernels.attend.attend`, to which capped scores and unequal head sizes are left."""
+    if soft_cap is not None or plan.layout != "hnd" or pages.k.shape[-1] != pages.v.shape[-1]:
+        return reference(
+            q, pages, plan, scale=scale, window=window, soft_cap=soft_cap, sinks=sinks, return_lse=return_lse
+        )
+    out, lse = _attend_pieces(q, pages, _pieces(q, pages, plan, window), scale)
+    if sinks is not None:
+        # The sink's share of the denominator is what the values lose.
+        out = out * torch.sigmoid(lse - sinks).unsqueeze(-1).to(out.dtype)
+        lse = torch.logaddexp(lse, sinks.to(lse.dtype))
+    return out, lse if return_lse else None
+
+
+def _pieces(q: Tensor, pages: KVPages, plan: AttendPlan, window: int | None) -> list[Piece]:
+    kv_heads = pages.k.shape[1]
+    key = ("torch-attend", kv_heads, window, q.dtype)
+    if key not in plan.derived:
+        plan.derived[key] = Cutter(plan, kv_heads, 2 * pages.k.shape[-1], window, q.dtype).cut()
+    return plan.derived[key]
+
+
+def _attend_pieces(q: Tensor, pages: KVPages, pieces: list[Piece], scale: float) -> tuple[Tensor, Tensor]:
+    if len(pieces) == 1 and isinstance(pieces[0].queries, slice):
+        return _attend_piece(q, pages, pieces[0], scale)
+    out = torch.zeros_like(q)
+    lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
+    for piece in pieces:
+        rows = piece.queries
+        found, weight = _attend_piece(q[rows], pages, piece, scale)
+        if piece.continued:
+            found, weight = merge_states(out[rows], lse[rows], found, weight)
+        out[rows], lse[rows] = found, weight
+    return out, lse
+
+
+def _attend_piece(q: Tensor, pages: KVPages, piece: Piece, scale: float) -> tuple[Tensor, Tensor]:
+    """``q`` [queries, heads, D] -> out of the same shape, lse [queries, heads] float32."""
+    kv_heads = pages.k.shape[1]
+    keys, values = (_gather(page, piece, q.dtype) for page in pages)
+    grouped = q.reshape(len(q), kv_heads, -1, q.shape[-1])
+    decoding = len(q) == piece.sequences
+    if not decoding:
+        grouped = grouped.permute(1, 2, 0, 3)
+        keys, values = (x.transpose(0, 1).expand(-1, grouped.shape[1], -1, -1) for x in (keys, values))
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        grouped, keys, values, 0.0, piece.causal, attn_mask=piece.mask, scale=scale
+    )
+    if not decoding:
+        out, lse = out.permute(2, 0, 1, 3), lse.permute(2, 0, 1)
+    return out.reshape(q.shape), lse.reshape(q.shape[:2]).to(torch.float32)
+
+
+def _gather(page: Tensor, piece: Piece, dtype: torch.dtype) -> Tensor:
+    """[sequences, kv_heads, keys, D] of the piece's pages."""
+    pages, kv_heads, block_size, dim = page.shape
+    tokens = page.view(pages * kv_heads, block_size * dim).index_select(0, piece.rows)
+    tokens = tokens.view(piece.sequences, kv_heads, -1, dim)
+    if piece.blank is not None:
+        # A slot nobody has written may hold anything, and nothing times NaN is NaN.
+        tokens.view(-1, dim).index_fill_(0, piece.blank, 0.0)
+    return tokens[:, :, piece.keys].to(dtype)
