@@ -131,7 +131,7 @@ class RequestOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-class EngineStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+class EngineStats(msgspec.Struct, kw_only=True):
     """Gauges of now and counters since start. Blocks are KV blocks."""
 
     running: int = 0

@@ -1,0 +1,168 @@
+"""The engine core in a process of its own: streams, aborts, refusals, and what happens when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openlathe import LLM, SamplingParams
+from openlathe.config import EngineConfig
+from openlathe.engine.client import EngineClient
+from openlathe.engine.messages import EngineRequest
+from openlathe.plugins.assemble import assemble
+from openlathe.plugins.plan import make_plan
+from openlathe.spi import ConfigError, EngineDeadError, InvalidRequest
+from openlathe_sdk.checkpoints import tiny_qwen3
+
+GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Path:
+    return tiny_qwen3()
+
+
+def client_for(checkpoint: Path, **settings: Any) -> EngineClient:
+    return EngineClient(make_plan(EngineConfig(model=str(checkpoint), **settings), assemble()))
+
+
+@asynccontextmanager
+async def running(checkpoint: Path, **settings: Any) -> AsyncIterator[EngineClient]:
+    client = client_for(checkpoint, **settings)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+def request(name: str, tokens: list[int], **sampling: Any) -> EngineRequest:
+    params = SamplingParams(**{"temperature": 0, "max_tokens": 20, "ignore_eos": True, **sampling})
+    return EngineRequest(request_id=name, prompt_token_ids=tokens, sampling=params)
+
+
+async def collect(client: EngineClient, source: EngineRequest) -> list[int]:
+    return [token async for outputs in client.generate(source) for output in outputs for token in output.token_ids]
+
+
+async def exhaust(stream: AsyncIterator[Any]) -> None:
+    async for _ in stream:
+        pass
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def test_streams_equal_the_engine_in_process(checkpoint: Path) -> None:
+    prompts = [[5, 6, 7], list(range(40)), [9]]
+    expected = [
+        output.outputs[0].token_ids for output in LLM(str(checkpoint)).generate(prompts, GREEDY, use_tqdm=False)
+    ]
+
+    async def scenario() -> list[list[int]]:
+        async with running(checkpoint) as client:
+            assert client.facts["max_model_len"] == client.plan.max_model_len
+            return await asyncio.gather(
+                *(collect(client, request(str(index), prompt)) for index, prompt in enumerate(prompts))
+            )
+
+    assert asyncio.run(scenario()) == expected
+
+
+def test_closing_a_stream_frees_its_blocks(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint) as client:
+            stream = client.generate(request("long", [1, 2, 3], max_tokens=3000))
+            await anext(stream)
+            await stream.aclose()
+
+            async def idle() -> bool:
+                stats = await client.call("stats")
+                return stats["running"] == 0 and stats["free_blocks"] == stats["total_blocks"]
+
+            await until(idle)
+
+    asyncio.run(scenario())
+
+
+def test_what_the_engine_refuses_comes_back_with_its_sentence(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint, max_model_len=64) as client:
+            with pytest.raises(InvalidRequest, match="64"):
+                await collect(client, request("long", list(range(64))))
+            with pytest.raises(InvalidRequest, match="outside the vocabulary"):
+                await collect(client, request("odd", [10**6]))
+            with pytest.raises(ConfigError, match="no call"):
+                await client.call("unheard_of")
+            assert len(await collect(client, request("fine", [1, 2]))) == 20
+
+    asyncio.run(scenario())
+
+
+def test_a_cache_too_small_is_refused_before_serving(checkpoint: Path) -> None:
+    client = client_for(checkpoint, kv_cache_memory_bytes=1000)
+    with pytest.raises(ConfigError, match="--kv-cache-memory-bytes"):
+        asyncio.run(client.start())
+
+
+def test_a_killed_engine_fails_its_requests_and_the_next_ones(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint) as client:
+            stream = client.generate(request("long", [1, 2, 3], max_tokens=3000))
+            await anext(stream)
+            os.kill(client._process.pid, signal.SIGKILL)
+            with pytest.raises(EngineDeadError, match="not running"):
+                await asyncio.wait_for(exhaust(stream), 20)
+            with pytest.raises(EngineDeadError):
+                await collect(client, request("late", [1]))
+            with pytest.raises(EngineDeadError):
+                await client.call("stats")
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_whose_client_is_gone_ends(checkpoint: Path, tmp_path: Path) -> None:
+    async def scenario() -> int:
+        script = tmp_path / "client.py"
+        script.write_text(
+            "import asyncio, os, sys\n"
+            "from openlathe.config import EngineConfig\n"
+            "from openlathe.engine.client import EngineClient\n"
+            "from openlathe.plugins.assemble import assemble\n"
+            "from openlathe.plugins.plan import make_plan\n"
+            "async def main():\n"
+            "    client = EngineClient(make_plan(EngineConfig(model=sys.argv[1]), assemble()))\n"
+            "    await client.start()\n"
+            "    print(client._process.pid, flush=True)\n"
+            "    os._exit(1)\n"
+            "asyncio.run(main())\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), str(checkpoint), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        pid = int(await process.stdout.readline())
+        await process.wait()
+        return pid
+
+    pid = asyncio.run(scenario())
+
+    async def gone() -> bool:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    asyncio.run(until(gone))
