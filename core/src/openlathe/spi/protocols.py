@@ -5,7 +5,7 @@ torch appears in annotations only, so that this module, like every module of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -347,12 +347,15 @@ class ParserContext:
         tools: the request's tools in OpenAI's shape, possibly empty.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or the name of a function.
         prompt_tail: the end of the rendered prompt; a template may leave a section open.
+        added_tokens: texts of the tokenizer's added tokens; a marker among them is meant only where it arrives as
+            ``Special``. Empty where ids are unknown and everything arrives as ``Text``.
         options: the plugin's options.
     """
 
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: str = "auto"
     prompt_tail: str = ""
+    added_tokens: Collection[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -363,7 +366,13 @@ class StreamParser(Protocol):
     hands the rest on to the tool parser that way, and only the last stage turns pieces into ``Content``.
     The result never depends on where the stream is cut, nothing emitted is retracted, no text is lost and no input
     raises.
+
+    Attributes:
+        markers: texts of the special tokens the parser has to see although they are invisible in an answer; of those
+            that are invisible it is given no others.
     """
+
+    markers: Collection[str]
 
     def feed(self, pieces: Sequence[Piece]) -> list[Event | Piece]: ...
 
