@@ -47,7 +47,7 @@ class GenerationDefaults:
             shown = ", ".join(f"{name} {value}" for name, value in sampling.items())
             log.info("sampling defaults of the checkpoint: %s (--generation-config vllm: neutral ones)", shown)
         override = config.override_generation_config
-        unknown = override.keys() - SAMPLING_FIELDS.keys() - SAMPLING_FIELDS.values() - {"eos_token_id"}
+        unknown = set(override) - {"eos_token_id", *SAMPLING_FIELDS, *SAMPLING_FIELDS.values()}
         if unknown:
             raise ConfigError(
                 f"--override-generation-config sets {', '.join(sorted(unknown))}; "
@@ -82,8 +82,8 @@ def _eos_ids(
     """Generation settings speak before the model's configuration, as in transformers; the tokenizer's is always one."""
     text_config = hf_config.get("text_config") or {}
     sources = (override, generation, hf_config, text_config)
-    named = next((source["eos_token_id"] for source in sources if source.get("eos_token_id") is not None), [])
-    ids = dict.fromkeys(named if isinstance(named, list) else [named])
+    named: Any = next((source["eos_token_id"] for source in sources if source.get("eos_token_id") is not None), [])
+    ids: dict[int, None] = dict.fromkeys(named if isinstance(named, list) else [named])
     if tokenizer.eos_token_id is not None:
         ids[tokenizer.eos_token_id] = None
     return tuple(ids)

@@ -34,6 +34,7 @@ class Detokenizer:
         self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
     ) -> None:
         self._added = tokenizer.added_tokens
+        self._spelling = tokenizer.token_text
         self._hidden = tokenizer.special_ids if skip_special_tokens else frozenset()
         context = [id for id in prompt_ids[-_CONTEXT:] if id not in self._hidden]
         text = _Bytes(tokenizer) if tokenizer.byte_decoder is not None else _Window(tokenizer)
@@ -64,10 +65,10 @@ class Detokenizer:
             pieces.append(Text(text))
 
     def _append_added(self, pieces: list[Piece], id: int) -> None:
-        if id not in self._hidden:
-            pieces.extend(self.finish())
-            self._text.see_added(id)
-        pieces.append(Special(id, self._added[id].text))
+        spelling = self._spelling(id)
+        if id not in self._hidden and (text := self._text.flush() + self._text.lead_in(id, spelling)):
+            pieces.append(Text(text))
+        pieces.append(Special(id, spelling))
 
 
 class _Bytes:
@@ -86,8 +87,10 @@ class _Bytes:
         if context:
             self._strip_left = 0
 
-    def see_added(self, id: int) -> None:
+    def lead_in(self, id: int, spelling: str) -> str:
+        """Takes in an added token; the text, if any, by which the decoder sets it apart."""
         self._strip_left = 0
+        return ""
 
     def feed(self, ids: Sequence[int]) -> str:
         text = self._decoder.decode(self._join(ids))
@@ -122,8 +125,11 @@ class _Window:
     def prime(self, context: Sequence[int]) -> None:
         self._restart(context)
 
-    def see_added(self, id: int) -> None:
+    def lead_in(self, id: int, spelling: str) -> str:
+        """Takes in an added token; the text, if any, by which the decoder sets it apart."""
+        text = self._decode([*self._ids, id], skip_special_tokens=False)[len(self._prefix) :]
         self._restart([id])
+        return text.removesuffix(spelling)
 
     def feed(self, ids: Sequence[int]) -> str:
         self._ids.extend(ids)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import jinja2
 from jinja2 import nodes
@@ -105,17 +105,19 @@ class _Metered(NodeTransformer):
         self.generic_visit(node)
         call = _environment_call("spend", [], node.lineno)
         node.body.insert(0, nodes.ExprStmt(call).set_lineno(node.lineno))
-        return node  # type: ignore[no-any-return]
+        return cast(nodes.Node, node)
 
 
 def _environment_call(name: str, arguments: list[nodes.Expr], lineno: int) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None).set_lineno(lineno)
+    call = nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
+    call.set_lineno(lineno)
+    return call
 
 
 class _Generation(Extension):
     """``{% generation %}`` marks what a model wrote, for training; here its body is rendered as it is."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  (so declared in the base class)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -141,7 +143,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """See the module's docstring."""
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
-    concat = staticmethod(_bounded_join)  # type: ignore[assignment]
+    concat = staticmethod(_bounded_join)
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
@@ -157,7 +159,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         _check_length(_length_of(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if isinstance(getattr(function, "__self__", None), str):  # "x".ljust(10**9)
             _check_length(max((arg for arg in args if isinstance(arg, int)), default=0))
         return super().call(context, function, *args, **kwargs)

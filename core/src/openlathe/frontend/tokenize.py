@@ -129,7 +129,19 @@ class Tokenizer:
         if self.byte_decoder is None:
             return self.decode([id], skip_special_tokens=False).encode()
         token = self._backend.id_to_token(id)
-        return b"" if token is None else self.byte_decoder.read(token)
+        if token is None:
+            return b""
+        found = self.byte_decoder.read(token)
+        # A byte-level alphabet knows "é" as a byte, but an added token is spelt in characters.
+        return token.encode() if id in self.added_tokens and not _is_text(found) else found
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _from_json(path: Path) -> Any:
