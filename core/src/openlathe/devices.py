@@ -19,6 +19,9 @@ X86_FEATURES = frozenset(
     | {"amx_tile", "amx_bf16", "amx_int8"}
 )
 ARM_FEATURES = frozenset({"asimd", "asimddp", "bf16", "i8mm", "sve", "sve2"})
+#: Size of the KV cache on a CPU, and the share of free memory that it may take at most.
+CPU_KV_CACHE_BYTES = 4 << 30
+CPU_FREE_SHARE = 0.4
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -33,6 +36,18 @@ def detect(device: str = "auto") -> DeviceFacts:
         reason = "no NVIDIA device is visible" if torch_has_cuda() else "the installed torch is built without CUDA"
         raise ConfigError(f"--device cuda cannot be used: {reason}.")
     return facts or _cpu()
+
+
+def available_memory() -> int:
+    """Bytes of host memory that can be had without swapping, by the kernel's own estimate; 0 where it is not known."""
+    available = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    return int(available[1]) * 1024 if available else 0
+
+
+def cpu_kv_cache_bytes() -> int:
+    """Size of a KV cache on the CPU unless a flag says otherwise: less than usual where memory is short."""
+    available = available_memory()
+    return min(CPU_KV_CACHE_BYTES, int(available * CPU_FREE_SHARE)) if available else CPU_KV_CACHE_BYTES
 
 
 def torch_installed() -> bool:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -24,12 +25,12 @@ from ..spi.markers import PROJECT
 from ..spi.protocols import Provider
 from ..spi.specs import KINDS, Spec
 from .discover import Candidate, discover, incompatibility, unmet
+from .lock import verify_lock
 from .policy import Policy
 from .registry import Contribution, PluginRecord, Registry, State
 
 #: Modules that no plugin may import while it registers; `core plugins list --long` names those that do.
 HEAVY = ("torch", "transformers", "numpy", "pydantic", "fastapi", "starlette", "uvicorn", "jinja2", "tokenizers")
-_KIND_OF_HOOK = {hook: kind for kind, hook in REGISTRATION_HOOKS.items()}
 
 
 class _Broken(Exception):
@@ -37,13 +38,23 @@ class _Broken(Exception):
 
 
 def assemble(policy: Policy | None = None, candidates: Iterable[Candidate] | None = None) -> Registry:
-    """Scan, filter, import, register, collect and freeze. Never raises for what a plugin does."""
+    """Scan, filter, import, register, collect and freeze.
+
+    Never raises for what a plugin does; raises ``PluginError`` where the policy has a lock file that disagrees.
+    """
     policy = policy or Policy()
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     found = discover() if candidates is None else sorted(candidates, key=lambda item: item.id)
+    if policy.locked is not None:
+        verify_lock(Path(policy.locked), loadable(policy, found))
     records = tuple(_admit(manager, policy, candidate) for candidate in found)
     return Registry(plugins=records, hooks=manager, policy=policy)
+
+
+def loadable(policy: Policy, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those that the policy and their own requirements let in."""
+    return [candidate for candidate in candidates if _screen(policy, candidate) is None]
 
 
 def listing(policy: Policy | None = None) -> Registry:
@@ -89,7 +100,7 @@ def _import(candidate: Candidate, record: PluginRecord) -> tuple[Any, PluginReco
         for name in filter(None, attribute.strip().split(".")):
             plugin = getattr(plugin, name)
     except (Exception, SystemExit) as error:
-        raise _Broken(f"importing {candidate.value} failed with {_named(error)}") from error
+        raise _Broken(f"its import failed with {_named(error)}") from error
     heavy = tuple(name for name in HEAVY if name in sys.modules and name not in before)
     return plugin, replace(record, import_ms=(time.perf_counter() - started) * 1000, heavy=heavy)
 
@@ -105,7 +116,7 @@ def _register(manager: pluggy.PluginManager, candidate: Candidate, plugin: Any) 
         if not caller.has_spec() and not implementation.optionalhook:
             guess = difflib.get_close_matches(caller.name, _hook_names(), n=1)
             raise _Broken(f"{caller.name} is no hook" + (f"; did you mean {guess[0]}?" if guess else ""))
-        if caller.name in _KIND_OF_HOOK and (implementation.wrapper or implementation.hookwrapper):
+        if caller.name in REGISTRATION_HOOKS.values() and (implementation.wrapper or implementation.hookwrapper):
             raise _Broken(f"{caller.name} is a wrapper; a registration hook returns its own specs")
         hooks.append(caller.name)
     return tuple(sorted(hooks))
@@ -114,21 +125,21 @@ def _register(manager: pluggy.PluginManager, candidate: Candidate, plugin: Any) 
 def _collect(manager: pluggy.PluginManager, candidate: Candidate, plugin: Any) -> tuple[Contribution, ...]:
     """Calls the registration hooks of this plugin only; what they return becomes providers with their provenance."""
     collected: dict[tuple[str, str], Contribution] = {}
-    for caller in sorted(manager.get_hookcallers(plugin) or (), key=lambda item: item.name):
-        kind = _KIND_OF_HOOK.get(caller.name)
-        if kind is None:
+    for kind, hook in REGISTRATION_HOOKS.items():
+        implementations = getattr(manager.hook, hook).get_hookimpls()
+        function = next((item.function for item in implementations if item.plugin is plugin), None)
+        if function is None:
             continue
-        function = next(item.function for item in caller.get_hookimpls() if item.plugin is plugin)
         try:
             result: Any = function()
             specs = [result] if isinstance(result, Spec) else list(result or ())
         except (Exception, SystemExit) as error:
-            raise _Broken(f"{caller.name} failed with {_named(error)}") from error
+            raise _Broken(f"{hook} failed with {_named(error)}") from error
         for spec in specs:
             if not isinstance(spec, KINDS[kind]):
-                raise _Broken(f"{caller.name} returned {spec!r:.80}, which is no {KINDS[kind].__name__}")
+                raise _Broken(f"{hook} returned {spec!r:.80}, which is no {KINDS[kind].__name__}")
             if (kind, spec.name) in collected:
-                raise _Broken(f"{caller.name} returned two specs named {spec.name!r}")
+                raise _Broken(f"{hook} returned two specs named {spec.name!r}")
             collected[kind, spec.name] = _contribution(candidate, spec)
     return tuple(collected.values())
 

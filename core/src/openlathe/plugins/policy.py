@@ -15,6 +15,10 @@ from typing import Any
 from ..spi.errors import ConfigError
 from .discover import CORE, Candidate, normalise
 
+DEFAULT_LOCK = "openlathe.lock"
+_SWITCHES = {"--no-plugins", "--locked"}
+_VALUED = {"--plugins", "--block-plugins", "--require-plugins", "--prefer"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -26,6 +30,7 @@ class Policy:
         block: distributions, or single plugins as ``distribution:entry-point``, that may not.
         prefer: ``"kind.name"`` -> the distribution meant where several provide that name.
         require: distributions without which nothing may start.
+        locked: a lock file that what would be loaded must agree with, before anything of it is imported.
     """
 
     autoload: bool = True
@@ -33,6 +38,7 @@ class Policy:
     block: frozenset[str] = frozenset()
     prefer: Mapping[str, str] = field(default_factory=dict)
     require: tuple[str, ...] = ()
+    locked: str | None = None
 
     def objection(self, candidate: Candidate) -> str | None:
         """Why this plugin may not load; core's own contributions always may."""
@@ -45,16 +51,17 @@ class Policy:
         return None if self.autoload else "loading of plugins is switched off"
 
 
-def policy_flags() -> argparse.ArgumentParser:
-    """The flags that restrict loading: parsed before all others, shown in the help of every sub-command."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+def add_policy_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that restrict loading: taken out before all others are parsed, shown in the help of sub-commands."""
     group = parser.add_argument_group("plugins")
     group.add_argument("--no-plugins", action="store_true", help="load nothing but core")
     group.add_argument("--plugins", metavar="DIST,...", action="append", help="load these distributions only")
     group.add_argument("--block-plugins", metavar="DIST,...", action="append", help="do not load these")
     group.add_argument("--require-plugins", metavar="DIST,...", action="append", help="refuse to start without these")
+    group.add_argument(
+        "--locked", metavar="FILE.lock", nargs="?", const=DEFAULT_LOCK, help=f"load only what it says [{DEFAULT_LOCK}]"
+    )
     group.add_argument("--prefer", metavar="KIND.NAME=DIST", action="append", help="whose provider a name means")
-    return parser
 
 
 def read_policy(
@@ -64,7 +71,10 @@ def read_policy(
 
     A flag beats the file, of which ``section`` is what it says under ``plugins:``, and the file the environment.
     """
-    flags, rest = policy_flags().parse_known_args(list(argv))
+    mine, rest = _divide(argv)
+    parser = argparse.ArgumentParser(prog="core", add_help=False, allow_abbrev=False)
+    add_policy_flags(parser)
+    flags = parser.parse_args(mine)
     section = dict(section or {})
     autoload = section.get("autoload", not _true(env.get("OPENLATHE_DISABLE_PLUGIN_AUTOLOAD", "")))
     allow = _names(_first(flags.plugins, section.get("allow"), env.get("OPENLATHE_PLUGINS")))
@@ -79,8 +89,28 @@ def read_policy(
         block=frozenset(block or ()),
         prefer=_preferences(section.get("prefer") or {}, flags.prefer or ()),
         require=tuple(require or ()),
+        locked=flags.locked,
     )
     return policy, rest
+
+
+def _divide(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The policy's flags with their values, and the rest, which other parsers and plugins will understand."""
+    mine: list[str] = []
+    rest: list[str] = []
+    words = list(reversed(argv))
+    while words:
+        word = words.pop()
+        if word == "--":
+            return mine, [*rest, word, *reversed(words)]
+        if word.partition("=")[0] not in _SWITCHES | _VALUED:
+            rest.append(word)
+            continue
+        mine.append(word)
+        named_lock = word == "--locked" and words and words[-1].endswith(".lock")  # any other word may be the model
+        if words and (word in _VALUED or named_lock):
+            mine.append(words.pop())
+    return mine, rest
 
 
 def _first(*values: Any) -> Any:

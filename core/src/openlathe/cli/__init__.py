@@ -1,0 +1,1 @@
+"""The command line; a sub-command's own imports happen when it runs."""

@@ -1,0 +1,106 @@
+"""``core``: one tree of sub-commands, core's own and those of plugins; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from ..plugins.discover import core_version
+from ..plugins.policy import Policy, add_policy_flags, read_policy
+from ..plugins.registry import Registry, names_of
+from ..spi.errors import ConfigError, OpenlatheError
+from .flags import FlagParser, read_yaml
+from .text import complain, say
+
+#: Sub-command -> what the list of them says; ``<name>_cmd`` beside this module is its home.
+COMMANDS = {
+    "serve": "serve a model over HTTP, with OpenAI's API",
+    "chat": "talk to a model in the terminal",
+    "generate": "complete prompts from the terminal or a file",
+    "plan": "show what would be assembled for a model, and why",
+    "plugins": "list, explain, check and lock plugins",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``core`` with ``argv`` (default: the process's) and returns the exit status."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except OpenlatheError as error:
+        complain(f"error: {error}")
+        return 2 if isinstance(error, ConfigError) else 1
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve() -> int:
+    """``serve MODEL ...``, which is ``core serve MODEL ...``."""
+    return main(["serve", *sys.argv[1:]])
+
+
+def _run(argv: list[str]) -> int:
+    policy, rest = read_policy(argv)
+    name = rest[0] if rest else "--help"
+    if name in COMMANDS:
+        return _run_own(name, read_policy(argv, section=_plugin_section(rest))[0], rest)
+    if name == "--version":
+        say(f"openlathe-core {core_version()}")
+        return 0
+    from ..plugins.assemble import assemble
+
+    registry = assemble(policy)
+    if any(name in names_of(provider) for provider in registry.providers("command")):
+        return _run_plugin(registry, name, rest[1:])
+    _parser(registry).parse_args([name])  # --help, or the error for a command that nobody brings
+    return 2
+
+
+def _run_own(name: str, policy: Policy, argv: list[str]) -> int:
+    module = import_module(f".{name}_cmd", __package__)
+    args = _parser(None, name, module).parse_args(argv)
+    args.policy = policy
+    logging.basicConfig(
+        level=os.environ.get("OPENLATHE_LOG_LEVEL", "INFO").upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request to the hub
+    return int(module.run(args) or 0)
+
+
+def _run_plugin(registry: Registry, name: str, argv: list[str]) -> int:
+    from ..plugins.resolve import resolve
+
+    return int(resolve(registry.get("command", name))(argv) or 0)
+
+
+def _parser(registry: Registry | None, chosen: str | None = None, module: ModuleType | None = None) -> FlagParser:
+    """The tree. Only the chosen sub-command has its flags filled in; plugins' commands are listed where known."""
+    parser = FlagParser(prog="core", description="openlathe: an inference engine and server assembled from plugins.")
+    parser.add_argument("--version", action="store_true", help="show the version of core")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        about = summary[0].upper() + summary[1:] + "."
+        usage = None if name == "plugins" else f"core {name} [MODEL] [flags]"
+        command = commands.add_parser(name, help=summary, description=about, usage=usage)
+        if name == chosen and module is not None:
+            module.add_arguments(command)
+            add_policy_flags(command)
+    brought = {provider.spec.name: provider for provider in (registry.providers("command") if registry else ())}
+    for name in sorted(brought.keys() - COMMANDS):
+        commands.add_parser(name, help=brought[name].spec.summary or f"from {brought[name].distribution}")
+    return parser
+
+
+def _plugin_section(argv: Sequence[str]) -> dict[str, object] | None:
+    """``plugins:`` of the file that ``--config`` names: it decides what may load, so it is read before all else."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--config")
+    path = peek.parse_known_args([word for word in argv if word != "--"])[0].config
+    return read_yaml(path).get("plugins") if path else None
