@@ -1,0 +1,97 @@
+"""``serve MODEL``: from the command line to a listening server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..config import EngineConfig, ServerConfig
+from ..spi.errors import ConfigError
+from .flags import add_flags, load, read_yaml
+
+if TYPE_CHECKING:
+    from ..plugins.plan import Plan
+    from ..plugins.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser, EngineConfig)
+    add_flags(parser, ServerConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    yaml = read_yaml(args.config)
+    config, server = load(EngineConfig, args, yaml=yaml), load(ServerConfig, args, yaml=yaml)
+    if config.model is None:
+        raise ConfigError(
+            "No model was given; say which: `serve MODEL`, a directory, a bundled checkpoint or a hub id."
+        )
+    from ..plugins.assemble import assemble
+    from ..server.listen import bind
+
+    with bind(server) as sock:
+        registry = assemble(args.policy)
+        plan = _plan(config, registry)
+        from ..server.run import serve
+
+        def ready(url: str) -> None:
+            _say(banner(plan, url, time.monotonic() - started))
+
+        coroutine = serve(plan, server, registry, sock, progress=_progress, ready=ready)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(coroutine)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _plan(config: EngineConfig, registry: Registry) -> Plan:
+    """The plan of a checkpoint whose weight files have been looked at: a truncated one fails here, in a second."""
+    from ..checkpoint import check_weights, locate
+    from ..plugins.plan import make_plan
+
+    path = locate(config.model or "", config, registry)
+    if config.load_format != "dummy":
+        check_weights(path)
+    plan = make_plan(config, registry, model_path=str(path))
+    for note in plan.notes:
+        logger.info(note)
+    return plan
+
+
+def _progress(text: str) -> None:
+    logger.info(text[:1].upper() + text[1:] + ".")
+
+
+def banner(plan: Plan, url: str, seconds: float) -> str:
+    """What runs, in a few lines, and where."""
+    chosen = plan.choices
+    attention = sorted({choice.name for slot, choice in chosen.items() if slot.startswith("attention.")})
+    parsers = {slot: chosen[slot].name if slot in chosen else "none" for slot in ("tool-parser", "reasoning-parser")}
+    source = chosen["model"].distribution
+    lines = {
+        "model": f"{plan.config.served_names[0]} ({plan.architecture}, {plan.dtype}, by {source})",
+        "engine": f"{plan.device.type}, attention {', '.join(attention)}, context {plan.max_model_len}, "
+        f"{plan.max_num_seqs} sequences, {plan.max_num_batched_tokens} tokens a step",
+        "parsers": f"tools {parsers['tool-parser']}, reasoning {parsers['reasoning-parser']}",
+        "ready": f"{url}/v1 after {seconds:.1f} s (`core plan {plan.config.model}` says why)",
+    }
+    return "\n".join(f"{name:>8}  {text}" for name, text in lines.items())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

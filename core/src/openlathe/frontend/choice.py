@@ -1,0 +1,121 @@
+"""One generated sequence on its way from token ids to text, reasoning and tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..engine.messages import RequestOutput, SamplingParams, TokenLogprobs
+from ..spi.events import Event, ToolCallArguments, ToolCallEnd, ToolCallStart
+from ..spi.protocols import StreamParser
+from .detokenize import Detokenizer
+from .parse import OutputParser
+from .stop import StopStrings
+from .tokenize import Tokenizer
+
+_CALL_EVENTS = (ToolCallStart, ToolCallArguments, ToolCallEnd)
+
+
+@dataclass(slots=True)
+class Delta:
+    """Everything new about one choice since the last one.
+
+    ``finish_reason`` is ``stop``, ``length``, ``tool_calls`` or ``abort`` in the last delta of a choice, and
+    ``stop_reason`` then the stop string or the stop token id that ended it, None for an end-of-sequence token.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+class Choice:
+    """Turns the engine's outputs for one sequence into deltas.
+
+    ``single_call`` keeps the first tool call only. A parser that raises costs nothing but the parsing: its text is
+    delivered raw and ``on_parser_error(stage, error)`` is called.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        *,
+        reasoning: StreamParser | None = None,
+        tools: StreamParser | None = None,
+        single_call: bool = False,
+        on_parser_error: Callable[[str, Exception], None],
+    ) -> None:
+        skip, include = sampling.skip_special_tokens, sampling.include_stop_str_in_output
+        hidden = tokenizer.special_ids if skip else frozenset()
+        self._detokenizer = Detokenizer(tokenizer, prompt_ids, skip_special_tokens=skip)
+        self._stops = StopStrings(sampling.stop, include, hidden=hidden) if sampling.stop else None
+        self._parser = OutputParser(reasoning, tools, hidden=hidden, on_error=on_parser_error)
+        self._sampling = sampling
+        self._single_call = single_call
+        self._tokens = 0
+        self.calls = 0
+
+    def feed(self, outputs: Sequence[RequestOutput]) -> Delta:
+        """The delta of one tick; nothing may be fed after one that has a ``finish_reason``."""
+        delta = Delta()
+        for output in outputs:
+            if output.cached_tokens is not None:
+                delta.cached_tokens = output.cached_tokens
+            self._feed_tokens(output, delta)
+            if delta.finish_reason is None and output.finish_reason is not None:
+                self._finish(output, delta)
+            if delta.finish_reason is not None:
+                break
+        return delta
+
+    def _feed_tokens(self, output: RequestOutput, delta: Delta) -> None:
+        """Feeds token by token, so that a stop string ends the choice at the token that completed it."""
+        hides_last = output.finish_reason == "stop" and not self._sampling.include_stop_str_in_output
+        shown = len(output.token_ids) - hides_last
+        for position, token in enumerate(output.token_ids):
+            self._tokens += 1
+            delta.token_ids.append(token)
+            if output.logprobs is not None:
+                delta.logprobs.append(output.logprobs[position])
+            if position >= shown:
+                continue
+            pieces = self._detokenizer.feed((token,))
+            matched = None
+            if self._stops is not None and self._tokens > self._sampling.min_tokens:
+                pieces, matched = self._stops.feed(pieces)
+            if pieces:
+                self._emit(self._parser.feed(pieces), delta)
+            if matched is not None:
+                self._end(delta, "stop", matched)
+                return
+
+    def _finish(self, output: RequestOutput, delta: Delta) -> None:
+        pieces = self._detokenizer.finish()
+        matched = None
+        if self._stops is not None:
+            pieces, matched = self._stops.feed(pieces)
+            if matched is None:
+                pieces = [*pieces, *self._stops.finish()]
+        self._emit(self._parser.feed(pieces), delta)
+        if matched is not None:
+            self._end(delta, "stop", matched)
+            return
+        reason = output.stop_reason if output.stop_reason in self._sampling.stop_token_ids else None
+        self._end(delta, output.finish_reason or "stop", reason)
+
+    def _end(self, delta: Delta, finish_reason: str, stop_reason: int | str | None) -> None:
+        self._emit(self._parser.finish(), delta)
+        delta.finish_reason = "tool_calls" if finish_reason == "stop" and self.calls else finish_reason
+        delta.stop_reason = stop_reason
+
+    def _emit(self, events: list[Event], delta: Delta) -> None:
+        for event in events:
+            if self._single_call and isinstance(event, _CALL_EVENTS) and event.index > 0:
+                continue
+            self.calls += isinstance(event, ToolCallEnd)
+            delta.events.append(event)

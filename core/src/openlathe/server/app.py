@@ -1,0 +1,98 @@
+"""The ASGI application: core's routes, those of plugins, and what stands before them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ..plugins.registry import Registry
+from ..plugins.resolve import resolve
+from ..spi.errors import EngineDeadError, InvalidRequest, PluginError
+from . import chat, completions, models, tokenization
+from .api import ServerAPI
+from .errors import on_error
+from .middleware import ApiKeys, RequestId
+from .state import ServerState
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+#: (path, method, endpoint)
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/v1/models", "GET", models.list_models),
+    ("/v1/models/{model:path}", "GET", models.show_model),
+    ("/v1/chat/completions", "POST", chat.chat_completions),
+    ("/v1/completions", "POST", completions.completions),
+    ("/tokenize", "POST", tokenization.tokenize),
+    ("/detokenize", "POST", tokenization.detokenize),
+    ("/health", "GET", models.health),
+    ("/ping", "GET", models.health),
+    ("/ping", "POST", models.health),
+    ("/version", "GET", models.version),
+    ("/load", "GET", models.load),
+    ("/metrics", "GET", models.metrics),
+)
+
+
+def create_app(state: ServerState, registry: Registry | None = None) -> Starlette:
+    """The application over ``state``, with the routes plugins of ``registry``.
+
+    Raises ``PluginError`` where a plugin's routes cannot be loaded or two claim one path.
+    """
+    config = state.config
+    middleware = [Middleware(RequestId)]
+    if config.allowed_origins:
+        middleware.append(
+            Middleware(CORSMiddleware, allow_origins=config.allowed_origins, allow_methods=["*"], allow_headers=["*"])
+        )
+    if config.api_key:
+        middleware.append(Middleware(ApiKeys, keys=config.api_key))
+    routes: list[BaseRoute] = _core_routes()
+    if registry is not None:
+        routes += _plugin_routes(state, registry)
+    handlers: dict[Any, Any] = dict.fromkeys((HTTPException, InvalidRequest, EngineDeadError, Exception), on_error)
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    app.state.server = state
+    return app
+
+
+def _core_routes() -> list[BaseRoute]:
+    methods: dict[tuple[str, Endpoint], list[str]] = {}
+    for path, method, endpoint in ROUTES:
+        methods.setdefault((path, endpoint), []).append(method)
+    return [Route(path, endpoint, methods=allowed) for (path, endpoint), allowed in methods.items()]
+
+
+def _plugin_routes(state: ServerState, registry: Registry) -> Sequence[BaseRoute]:
+    api = ServerAPI(state)
+    owners = {path: "core" for path, _, _ in ROUTES}
+    routes: list[BaseRoute] = []
+    for provider in registry.providers("routes"):
+        if not getattr(provider.spec, "default", True):
+            continue
+        blame = f"routes {provider.spec.name!r} of {provider.distribution} {provider.version}"
+        try:
+            found = list(resolve(provider)(api))
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"The {blame} cannot be built: {error}.", kind="routes", name=provider.spec.name
+            ) from error
+        for route in found:
+            path = getattr(route, "path", "")
+            owner = owners.setdefault(path, blame)
+            if owner != blame:
+                raise PluginError(f"{path} is claimed by the {blame} and by {owner}; block one of them.", kind="routes")
+        routes += found
+    return routes

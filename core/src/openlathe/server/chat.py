@@ -1,0 +1,112 @@
+"""``/v1/chat/completions``: from a request to a job. :mod:`.chat_chunks` says the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..frontend.tokenize import SEAM
+from ..spi.errors import InvalidRequest
+from .body import convert, read
+from .chat_chunks import ChatDialect
+from .generation import Job, generate
+from .requests import ChatRequest, Message, TokenizeChatRequest, Tool
+from .sampling import logprob_count, sampling_params, token_budget
+from .sse import Answer
+from .state import ServerState
+
+#: Characters of the rendered prompt's end that parsers are shown.
+_TAIL = 2048
+
+
+async def chat_completions(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read(request, ChatRequest)
+    job = await chat_job(state, body, request.state.request_id)
+    return Answer(request, generate(state, job), ChatDialect(state, job, body), stream=job.streamed)
+
+
+async def chat_job(state: ServerState, body: ChatRequest, request_id: str) -> Job:
+    """Checks ``body`` and renders its messages; raises ``InvalidRequest``."""
+    model = state.served_model(body.model)
+    tools = _tools(body)
+    text = render(state, body, tools, _template_kwargs(state, body))
+    prompt = await state.encode(text, add_special_tokens=bool(body.add_special_tokens))
+    param = "max_completion_tokens" if body.max_completion_tokens is not None else "max_tokens"
+    budget = token_budget(state, [prompt], getattr(body, param), param, None)
+    return Job(
+        request_id=f"chatcmpl-{body.request_id or request_id}",
+        model=model,
+        prompts=[prompt],
+        sampling=sampling_params(state, body, max_tokens=budget, logprobs=_logprobs(state, body)),
+        priority=body.priority or 0,
+        cache_salt=body.cache_salt,
+        parse=True,
+        tools=tools,
+        single_call=body.parallel_tool_calls is False,
+        prompt_tail=text[-_TAIL:].replace(SEAM, ""),
+        streamed=bool(body.stream),
+    )
+
+
+def render(
+    state: ServerState,
+    body: ChatRequest | TokenizeChatRequest,
+    tools: list[dict[str, Any]],
+    template_kwargs: dict[str, Any],
+) -> str:
+    """The prompt of ``body``'s messages."""
+    if state.renderer is None:
+        raise InvalidRequest(
+            "This model has no chat template; use /v1/completions, or start the server with --chat-template."
+        )
+    for index, message in enumerate(body.messages):
+        convert(message, Message, inside=f"messages[{index}]")
+    continues = bool(body.continue_final_message)
+    return state.renderer.render(
+        body.messages,
+        tools=tools or None,
+        documents=body.documents,
+        add_generation_prompt=not continues if body.add_generation_prompt is None else body.add_generation_prompt,
+        continue_final_message=continues,
+        template_kwargs=template_kwargs,
+    )
+
+
+def _template_kwargs(state: ServerState, body: ChatRequest) -> dict[str, Any]:
+    """The operator's, over them what ``reasoning_effort`` comes to, over them the client's own."""
+    kwargs = dict(state.plan.config.default_chat_template_kwargs)
+    if body.reasoning_effort is not None:
+        kwargs["reasoning_effort"] = body.reasoning_effort
+        if body.reasoning_effort == "none":
+            kwargs["enable_thinking"] = False
+    return {**kwargs, **(body.chat_template_kwargs or {})}
+
+
+def _tools(body: ChatRequest) -> list[dict[str, Any]]:
+    """The tools the model may call; none where ``tool_choice`` says so."""
+    sent = body.tools or []
+    for index, tool in enumerate(sent):
+        convert(tool, Tool, inside=f"tools[{index}]")
+    if body.tool_choice == "none":
+        return []
+    if body.tool_choice == "required" or isinstance(body.tool_choice, msgspec.Struct):
+        raise InvalidRequest(
+            "tool_choice must be 'auto' or 'none': this server has no grammar that could force a call.",
+            param="tool_choice",
+            code="unsupported_parameter",
+        )
+    if body.tool_choice == "auto" and body.tools is None:
+        raise InvalidRequest("tool_choice is 'auto' but no tools were sent; send both or neither.", param="tool_choice")
+    return sent
+
+
+def _logprobs(state: ServerState, body: ChatRequest) -> int | None:
+    if not body.logprobs:
+        if body.top_logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs to be true; set it.", param="top_logprobs")
+        return None
+    return logprob_count(state, body.top_logprobs or 0, "top_logprobs")

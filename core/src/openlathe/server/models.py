@@ -1,0 +1,61 @@
+"""Routes that say what is served and how it fares: models, health, load, version, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..engine.messages import EngineStats
+from ..spi.errors import EngineDeadError
+from .body import json_response
+from .responses import ModelCard, ModelList
+from .state import ServerState
+
+#: How long a scrape waits for the engine's statistics.
+STATS_SECONDS = 1.0
+
+
+async def list_models(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return json_response(ModelList(data=[_card(state, name) for name in state.plan.config.served_names]))
+
+
+async def show_model(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return json_response(_card(state, state.served_model(request.path_params["model"])))
+
+
+def _card(state: ServerState, name: str) -> ModelCard:
+    root = state.plan.config.model or name
+    return ModelCard(id=name, created=state.created, root=root, max_model_len=state.plan.max_model_len)
+
+
+async def health(request: Request) -> Response:
+    """200 while the engine lives, 503 with its last words after it died; also ``/ping``."""
+    state: ServerState = request.app.state.server
+    state.check_alive()
+    return Response(status_code=200)
+
+
+async def load(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return json_response({"server_load": state.in_flight})
+
+
+async def version(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return json_response({"version": state.plan.openlathe})
+
+
+async def metrics(request: Request) -> Response:
+    """Gauges are those of now, unless the engine is too busy to answer: then those of its last step."""
+    state: ServerState = request.app.state.server
+    with contextlib.suppress(EngineDeadError, asyncio.TimeoutError):
+        stats = await asyncio.wait_for(state.engine.call("stats"), STATS_SECONDS)
+        state.metrics.on_stats(msgspec.convert(stats, EngineStats))
+    return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,104 @@
+"""From a request's fields and the checkpoint's defaults to sampling parameters and token budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..engine.messages import SamplingParams
+from ..spi.errors import InvalidRequest
+from .requests import GenerationRequest
+from .state import ServerState
+
+#: Fields that mean the same in a request, in the defaults and in the engine.
+_SHARED = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "min_tokens",
+    "stop_token_ids",
+    "ignore_eos",
+    "skip_special_tokens",
+    "include_stop_str_in_output",
+)
+
+
+def sampling_params(
+    state: ServerState, body: GenerationRequest, *, max_tokens: int, logprobs: int | None
+) -> SamplingParams:
+    """What the client said, where it is silent what the checkpoint says, and else the API's default."""
+    values: dict[str, Any] = {name: value for name, value in state.defaults.sampling.items() if name in _SHARED}
+    for name in _SHARED:
+        value = getattr(body, name)
+        if value is not None:
+            values[name] = value
+    sampling = SamplingParams(**values, max_tokens=max_tokens, logprobs=logprobs, stop=stop_strings(body))
+    _check_token_ids(state, sampling.stop_token_ids, "stop_token_ids")
+    return sampling
+
+
+def stop_strings(body: GenerationRequest) -> list[str]:
+    stop = [body.stop] if isinstance(body.stop, str) else list(body.stop or ())
+    if "" in stop:
+        raise InvalidRequest("A stop string is empty; leave it out.", param="stop")
+    return stop
+
+
+def token_budget(
+    state: ServerState, prompts: list[list[int]], asked: int | None, param: str, default: int | None
+) -> int:
+    """How many tokens each answer may have; ``default`` None means what the checkpoint says or the context leaves.
+
+    Raises ``InvalidRequest`` for a prompt that is empty or leaves no room, and for more tokens than there is room.
+    """
+    length = max(map(len, prompts))
+    limit = state.plan.max_model_len
+    if not min(map(len, prompts)):
+        raise InvalidRequest("The prompt is empty; send at least one token.", param="prompt")
+    left = limit - length
+    if left < 1:
+        raise InvalidRequest(
+            f"The prompt has {length} tokens and this model's context holds {limit}, answer included; shorten it.",
+            code="context_length_exceeded",
+        )
+    if asked is None:
+        wanted = default if default is not None else state.defaults.sampling.get("max_tokens")
+        return left if wanted is None else min(left, wanted)
+    if asked > left:
+        raise InvalidRequest(
+            f"{param} is {asked}, but behind a prompt of {length} tokens this model's context of {limit} leaves "
+            f"{left}; lower {param} or shorten the prompt.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    return asked
+
+
+def logprob_count(state: ServerState, asked: int | None, param: str) -> int | None:
+    limit = state.plan.config.max_logprobs
+    if asked is not None and limit >= 0 and (asked > limit or asked < 0):
+        raise InvalidRequest(f"{param} is {asked}; this server gives 0 to {limit} (--max-logprobs).", param=param)
+    return asked
+
+
+def check_prompt_ids(state: ServerState, ids: list[Any], param: str = "prompt") -> list[int]:
+    """``ids`` as token ids of this vocabulary."""
+    try:
+        checked = msgspec.convert(ids, list[int])
+    except msgspec.ValidationError:
+        raise InvalidRequest(f"{param} holds something that is no token id.", param=param) from None
+    _check_token_ids(state, checked, param)
+    return checked
+
+
+def _check_token_ids(state: ServerState, ids: list[int], param: str) -> None:
+    if ids and not (min(ids) >= 0 and max(ids) < state.vocab_size):
+        wrong = next(id for id in ids if not 0 <= id < state.vocab_size)
+        raise InvalidRequest(
+            f"{param} holds the token id {str(wrong)[:24]}; this model's vocabulary has {state.vocab_size} ids.",
+            param=param,
+        )

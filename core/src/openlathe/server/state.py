@@ -1,0 +1,152 @@
+"""What every route needs: the engine, the frontend's parts, the metrics, and who may come in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from ..config import ServerConfig
+from ..engine.messages import EngineDead, EngineOutputs, EngineRequest, EngineStats, RequestOutput
+from ..frontend.defaults import GenerationDefaults
+from ..frontend.render import ChatRenderer
+from ..frontend.tokenize import Tokenizer
+from ..plugins.plan import Plan
+from ..spi.errors import EngineDeadError, InvalidRequest
+from ..spi.protocols import EngineInfo, FinishedRequest, ParserContext, StreamParser
+from .errors import Overloaded
+from .metrics import Metrics
+
+#: Characters from which tokenising takes longer than handing it to a thread.
+LONG_TEXT = 8192
+
+ParserFactory = Callable[[ParserContext], StreamParser]
+
+
+class Engine(Protocol):
+    """What the server asks of an engine client."""
+
+    stats: EngineStats
+    dead: EngineDead | None
+    facts: Mapping[str, Any]
+
+    def generate(self, request: EngineRequest) -> AsyncIterator[list[RequestOutput]]: ...
+
+    async def call(self, method: str, *args: Any) -> Any: ...
+
+    def add_listener(self, listener: Callable[[EngineOutputs], None]) -> None: ...
+
+
+@dataclass(kw_only=True)
+class ServerState:
+    """One per server; routes find it as ``request.app.state.server``.
+
+    ``renderer`` is None where no chat template is known; ``on_finished`` is told of every sequence that ended.
+    """
+
+    plan: Plan
+    config: ServerConfig
+    engine: Engine
+    tokenizer: Tokenizer
+    renderer: ChatRenderer | None
+    defaults: GenerationDefaults
+    metrics: Metrics
+    on_finished: Callable[[FinishedRequest], None] = lambda record: None
+    created: int = field(default_factory=lambda: int(time.time()))
+    in_flight: int = 0
+    _ids: set[str] = field(default_factory=set)
+
+    @property
+    def model_name(self) -> str:
+        return self.plan.config.served_names[0]
+
+    @property
+    def info(self) -> EngineInfo:
+        names = self.plan.config.served_names
+        return EngineInfo(model=self.model_name, served_names=names, plan=self.plan.to_dict())
+
+    def prepare(self) -> None:
+        """Imports what the first request would otherwise wait for; raises ``PluginError`` for a broken parser."""
+        _ = self.vocab_size, self.tool_parser, self.reasoning_parser
+
+    def engine_started(self) -> None:
+        config, facts = self.plan.config, self.engine.facts
+        self.metrics.cache_config = {
+            "block_size": self.plan.block_size,
+            "cache_dtype": self.plan.kv_dtype,
+            "enable_prefix_caching": config.enable_prefix_caching,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "num_gpu_blocks": facts.get("num_blocks", 0),
+        }
+        self.engine.add_listener(self.metrics.on_engine)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """The model understands token ids below this one."""
+        return self.plan.model_config().vocab_size
+
+    @cached_property
+    def tool_parser(self) -> ParserFactory | None:
+        return self._parser_factory("tool-parser")
+
+    @cached_property
+    def reasoning_parser(self) -> ParserFactory | None:
+        return self._parser_factory("reasoning-parser")
+
+    def _parser_factory(self, slot: str) -> ParserFactory | None:
+        factory: ParserFactory | None = self.plan.resolve(slot) if slot in self.plan.choices else None
+        return factory
+
+    def parser_options(self, slot: str) -> Mapping[str, Any]:
+        return self.plan.choices[slot].options
+
+    def served_model(self, name: str | None) -> str:
+        """The name an answer carries; raises a 404 ``InvalidRequest`` for a model that is not served."""
+        names = self.plan.config.served_names
+        if not name:
+            return names[0]
+        if name not in names:
+            served = " and ".join(repr(known) for known in names)
+            raise InvalidRequest(
+                f"The model {name!r} is not served here; this server has {served}.",
+                param="model",
+                status=404,
+                code="model_not_found",
+            )
+        return name
+
+    async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The ids of ``text``; long texts are tokenised in a thread, so that other requests' tokens do not wait."""
+        if len(text) < LONG_TEXT:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
+
+    def check_alive(self) -> None:
+        if self.engine.dead is not None:
+            raise EngineDeadError(f"The engine is not running any more: {self.engine.dead.reason}")
+
+    @contextmanager
+    def admitted(self, request_id: str, sequences: int) -> Iterator[str]:
+        """Counts ``sequences`` in while the block runs, and yields an id that no other request in here has.
+
+        Raises ``Overloaded`` where they are too many (a request alone always gets in) and ``EngineDeadError``.
+        """
+        self.check_alive()
+        limit = self.config.max_num_queued_reqs
+        if self.in_flight and self.in_flight + sequences > limit:
+            self.metrics.count("admission_rejections")
+            raise Overloaded(limit)
+        if request_id in self._ids:
+            request_id = f"{request_id}-{uuid.uuid4().hex[:8]}"
+        self.in_flight += sequences
+        self._ids.add(request_id)
+        try:
+            yield request_id
+        finally:
+            self.in_flight -= sequences
+            self._ids.discard(request_id)
