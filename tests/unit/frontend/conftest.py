@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from openlathe.frontend.tokenize import Tokenizer
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from openlathe.frontend.tokenize import Tokenizer
 
+
+@pytest.fixture(scope="session")
 def byte_level_backend() -> Backend:
     """As GPT-2's, Qwen's and Llama 3's: bytes spelt as printable characters."""
     backend = Backend(models.BPE())
@@ -22,6 +24,7 @@ def byte_level_backend() -> Backend:
     return backend
 
 
+@pytest.fixture(scope="session")
 def byte_fallback_backend() -> Backend:
     """As Llama 2's and Gemma's: text with ``▁`` for a space, and bytes for characters it lacks."""
     vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -37,6 +40,7 @@ def byte_fallback_backend() -> Backend:
     return backend
 
 
+@pytest.fixture(scope="session")
 def word_piece_backend() -> Backend:
     """A decoder that looks at neighbours, so that single tokens stand for nothing by themselves."""
     words = ["[UNK]", "[CLS]", "hello", "wor", "##ld", "##s", "new"]
@@ -48,15 +52,15 @@ def word_piece_backend() -> Backend:
 
 
 @pytest.fixture(scope="session")
-def byte_level() -> Tokenizer:
-    return Tokenizer(byte_level_backend())
+def byte_level(byte_level_backend: Backend) -> Tokenizer:
+    return Tokenizer(byte_level_backend)
 
 
 @pytest.fixture(scope="session")
-def byte_fallback() -> Tokenizer:
-    return Tokenizer(byte_fallback_backend())
+def byte_fallback(byte_fallback_backend: Backend) -> Tokenizer:
+    return Tokenizer(byte_fallback_backend)
 
 
 @pytest.fixture(scope="session")
-def word_piece() -> Tokenizer:
-    return Tokenizer(word_piece_backend())
+def word_piece(word_piece_backend: Backend) -> Tokenizer:
+    return Tokenizer(word_piece_backend)

@@ -8,6 +8,7 @@ from itertools import groupby
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from openlathe.frontend.detokenize import Detokenizer
 from openlathe.frontend.tokenize import Tokenizer
 from openlathe.spi import Piece, Special, Text
@@ -55,7 +56,7 @@ def fallback_oracle(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The library's decode, except that of a run of bytes that is no UTF-8 the valid characters stay."""
     lead = tokenizer.token_id("b")  # any word: what follows one keeps its leading space
     assert lead is not None
-    is_byte = {id for id in range(3, 259)}
+    is_byte = range(3, 259)
     known = [id for id in ids if 0 <= id < tokenizer.vocab_size]
     text = ""
     for bytes_only, group in groupby(known, lambda id: id in is_byte):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from openlathe.frontend.stop import StopStrings
 from openlathe.spi import Piece, Special, Text
 

@@ -16,7 +16,7 @@ def content_format(tree: nodes.Template) -> ContentFormat:
     return "openai" if any(_is_content(loop.iter, names) for loop in loops) else "string"
 
 
-def tests_for_string(tree: nodes.Template) -> bool:
+def asks_for_string(tree: nodes.Template) -> bool:
     """Whether the template asks of anything if it is a string, so that it takes content in either form."""
     return any(test.name == "string" for test in tree.find_all(nodes.Test))
 

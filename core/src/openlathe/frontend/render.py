@@ -112,7 +112,7 @@ class _Template:
             ) from error
         self.content_format = content_format or syntax.content_format(tree)
         self._developer = syntax.mentions(tree, "developer")
-        either = self.content_format == "openai" and syntax.tests_for_string(tree)
+        either = self.content_format == "openai" and syntax.asks_for_string(tree)
         self._as_parts = None if either else self.content_format == "openai"
 
     def prepare(self, message: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -60,4 +60,8 @@ class SlowTokenizer:
         return len(self._tokenizer)
 
     def get_added_tokens_decoder(self) -> dict[int, Any]:
-        return dict(self._tokenizer.added_tokens_decoder)
+        special = set(self._tokenizer.all_special_ids)
+        return {
+            id: SimpleNamespace(content=token.content, special=token.special or id in special)
+            for id, token in self._tokenizer.added_tokens_decoder.items()
+        }
