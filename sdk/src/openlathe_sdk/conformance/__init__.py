@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -40,6 +40,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "operators": ("kernel",),
 }
 
+Rule = TypeVar("Rule", bound=Callable)
+
 
 class Rules:
     """The rules of one suite as a test class; ``pytest`` collects those that :func:`suite` makes."""
@@ -54,10 +56,24 @@ class Rules:
         if "plugin" in metafunc.fixturenames:
             metafunc.parametrize("plugin", self.plugins, ids=[plugin.name for plugin in self.plugins], scope="class")
         if "provider" in metafunc.fixturenames:
-            metafunc.parametrize("provider", [_parameter(item) for item in self.contributions], scope="class")
+            concerned = [_parameter(item) for item in self.contributions if _concerns(metafunc.function, item)]
+            metafunc.parametrize("provider", concerned, scope="class")
         further = getattr(self.module, "pytest_generate_tests", None)
         if further is not None:
             further(metafunc)
+
+
+def only(**facts: Any) -> Callable[[Rule], Rule]:
+    """A rule for those providers only whose specs have these values: ``@only(operator="attend")``.
+
+    A tuple of values means any of them.
+    """
+
+    def mark(rule: Rule) -> Rule:
+        rule.only = facts  # type: ignore[attr-defined]
+        return rule
+
+    return mark
 
 
 def suite(*names: str, candidates: Iterable[Candidate] | None = None) -> type:
@@ -105,19 +121,33 @@ def plugins_of(item: pytest.Item) -> Sequence[PluginRecord]:
 
 def _rules(title: str, registry: Registry, plugins: Sequence[PluginRecord]) -> type[Rules]:
     module = importlib.import_module(f"{__name__}.{title}")
+    contributions = _contributions(plugins, SUITES[title])
     facts: dict[str, Any] = {
         "registry": registry,
         "plugins": plugins,
-        "contributions": _contributions(plugins, SUITES[title]),
+        "contributions": contributions,
         "module": module,
         "__doc__": module.__doc__,
     }
-    return type(title, (Rules,), facts | _tests(module))
+    return type(title, (Rules,), facts | _tests(module, contributions))
 
 
-def _tests(module: ModuleType) -> dict[str, Any]:
+def _tests(module: ModuleType, contributions: Sequence[Contribution]) -> dict[str, Any]:
+    """The rules of a suite, without those that concern none of the providers."""
     rules = {name: item for name, item in vars(module).items() if name.startswith("test_") and callable(item)}
-    return {name: staticmethod(rule) for name, rule in rules.items()}
+    return {
+        name: staticmethod(rule)
+        for name, rule in rules.items()
+        if not hasattr(rule, "only") or any(_concerns(rule, item) for item in contributions)
+    }
+
+
+def _concerns(rule: Callable, item: Contribution) -> bool:
+    facts: Mapping[str, Any] = getattr(rule, "only", {})
+    return all(
+        getattr(item.provider.spec, field) in (value if isinstance(value, tuple) else (value,))
+        for field, value in facts.items()
+    )
 
 
 def _contributions(plugins: Sequence[PluginRecord], kinds: Sequence[str]) -> list[Contribution]:

@@ -21,6 +21,7 @@ from openlathe.spi import ParserContext, Provider, protocols
 from openlathe.spi.specs import from_json, to_json
 
 from ..probe import probe
+from ..protocol_check import accepts, missing_members
 from ..queries import queries
 from ..words import WORDS
 
@@ -154,11 +155,11 @@ def test_the_target_is_what_its_kind_asks_for(provider: Provider) -> None:
         return
     assert callable(target), f"{provider.spec.target} is not callable"
     if kind in PROTOCOLS and inspect.isclass(target):
-        assert not list(_missing(target, PROTOCOLS[kind]))
+        assert not list(missing_members(target, PROTOCOLS[kind]))
     elif kind in PARSERS:
-        assert not list(_missing(target(ParserContext()), protocols.StreamParser))
+        assert not list(missing_members(target(ParserContext()), protocols.StreamParser))
     elif kind == "kernel":
-        assert _accepts(target, _reference(provider.spec.operator)), f"{target} lacks arguments of the operator"  # type: ignore[attr-defined]
+        assert accepts(target, _reference(provider.spec.operator)), f"{target} lacks arguments of the operator"  # type: ignore[attr-defined]
 
 
 def test_facts_need_no_torch(provider: Provider) -> None:
@@ -208,40 +209,6 @@ def _package_files(module: str) -> Iterator[Path]:
         spec = importlib.util.find_spec(".".join(parts[:end]))
         if spec is not None and spec.origin:
             yield Path(spec.origin)
-
-
-def _missing(target: Any, protocol: type) -> Iterator[str]:
-    """Every member of ``protocol`` that ``target`` lacks, or that cannot be called as core calls it."""
-    for name, member in vars(protocol).items():
-        if isinstance(member, property) and not hasattr(target, name):
-            yield f"no {name}"
-        if isinstance(member, classmethod):
-            member = member.__func__
-        if getattr(member, "__qualname__", "") != f"{protocol.__name__}.{name}":
-            continue  # inherited from Protocol itself
-        found = inspect.getattr_static(target, name, None)
-        if found is None:
-            yield f"no {name}()"
-        elif not _accepts(found, member):
-            yield f"{name}{inspect.signature(found)} where core passes {inspect.signature(member)}"
-
-
-def _accepts(found: Any, wanted: Callable) -> bool:
-    """Whether ``found`` can be called with every argument of ``wanted``."""
-    if isinstance(found, (classmethod, staticmethod)):
-        found = found.__func__
-    try:
-        signature = inspect.signature(found)
-    except (TypeError, ValueError):
-        return True  # compiled code does not always say
-    parameters = inspect.signature(wanted).parameters.values()
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    keywords = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
-    try:
-        signature.bind(*positional, **keywords)
-    except TypeError:
-        return False
-    return True
 
 
 def _reference(operator: str) -> Callable:

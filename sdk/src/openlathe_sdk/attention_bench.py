@@ -1,0 +1,210 @@
+"""Steps of random queries, keys and values, with the answers that attention over everything so far must give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from openlathe.layers.context import BuildContext
+from openlathe.plugins.resolve import resolve
+from openlathe.spi import (
+    AttentionBackendSpec,
+    AttentionQuery,
+    FullKV,
+    KVPages,
+    Provider,
+    SlidingKV,
+)
+
+from .paging import Cached, Pool
+from .reference.attention import attention
+from .tolerance import assert_close
+from .under_test import device_of, facts_of, require, skip_if_refused
+
+Scheduled = Sequence[tuple[Cached, int]]
+
+
+class Heads(NamedTuple):
+    """The shape of an attention layer."""
+
+    heads: int = 4
+    kv_heads: int = 2
+    dim_k: int = 32
+    dim_v: int = 32
+
+
+HEADS = Heads()
+
+
+class Truth:
+    """What one layer has been told so far, sequence by sequence, without pages."""
+
+    def __init__(self, shape: Heads, dtype: torch.dtype, device: torch.device, *, seed: int) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._keys: dict[Cached, Tensor] = {}
+        self._values: dict[Cached, Tensor] = {}
+
+    def draw(self, scheduled: Scheduled) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, heads, Dk], k [T, kv_heads, Dk], v [T, kv_heads, Dv] of new tokens; k and v are remembered."""
+        drawn = [self._draw(sequence, count) for sequence, count in scheduled]
+        q, k, v = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        return q, k, v
+
+    def _draw(self, sequence: Cached, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        shape = self.shape
+        q = self._random(count, shape.heads, shape.dim_k)
+        k = self._random(count, shape.kv_heads, shape.dim_k)
+        v = self._random(count, shape.kv_heads, shape.dim_v)
+        self._keys[sequence] = torch.cat([self._keys[sequence], k]) if sequence in self._keys else k
+        self._values[sequence] = torch.cat([self._values[sequence], v]) if sequence in self._values else v
+        return q, k, v
+
+    def fork(self, sequence: Cached, forked: Cached) -> None:
+        self._keys[forked] = self._keys[sequence][: forked.length]
+        self._values[forked] = self._values[sequence][: forked.length]
+
+    def expected(self, scheduled: Scheduled, q: Tensor, **features: Any) -> tuple[Tensor, Tensor]:
+        """out [T, heads, Dv] and lse [T, heads] for the queries of this step."""
+        parts = q.split([count for _, count in scheduled])
+        answers = [
+            attention(part, self._keys[sequence], self._values[sequence], **features)
+            for part, (sequence, _) in zip(parts, scheduled, strict=True)
+        ]
+        return torch.cat([out for out, _ in answers]), torch.cat([lse for _, lse in answers])
+
+    def sinks(self) -> Tensor:
+        """[heads] float32."""
+        return torch.randn(self.shape.heads, generator=self._generator).to(self.device)
+
+    def _random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator).to(self.dtype).to(self.device)
+
+
+@dataclass
+class Layer:
+    """An attention layer as a backend sees it; follows :class:`openlathe.spi.AttentionLayer`."""
+
+    pages: KVPages
+    scale: float
+    num_heads: int
+    window: int | None = None
+    soft_cap: float | None = None
+    sinks: Tensor | None = None
+
+    def features(self) -> dict[str, Any]:
+        return {"scale": self.scale, "window": self.window, "soft_cap": self.soft_cap, "sinks": self.sinks}
+
+
+@dataclass
+class Bench:
+    """An attention backend with a pool and layers around it, every step of which is compared with the truth.
+
+    Skips what the provider does not declare, or refuses with reasons.
+    """
+
+    provider: Provider
+    dtype: str = "float32"
+    shape: Heads = HEADS
+    block_size: int = 16
+    window: int | None = None
+    soft_cap: float | None = None
+    with_sinks: bool = False
+    num_layers: int = 1
+    num_pages: int = 64
+    layers: list[Layer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.provider.spec
+        assert isinstance(spec, AttentionBackendSpec)
+        kv = self._kv()
+        self._require_declared(spec, kv)
+        self.device = device_of(spec)
+        dtype = getattr(torch, self.dtype)
+        context = BuildContext(dtype=dtype, kv_dtype=dtype, device=self.device, block_size=self.block_size)
+        self.backend = resolve(self.provider)(kv, self.shape.heads, self.block_size, context)
+        self.pool = Pool(self.num_pages, self.block_size, device=self.device)
+        self.truths = [Truth(self.shape, dtype, self.device, seed=layer) for layer in range(self.num_layers)]
+        self.layers = [self._layer(kv, dtype, truth) for truth in self.truths]
+
+    def step(self, scheduled: Scheduled, **batch: Any) -> list[Tensor]:
+        """Runs one step through every layer, asserts what they answer, and returns it."""
+        plan = self.backend.plan(self.pool.step(scheduled, **batch))
+        answers = []
+        for index, (layer, truth) in enumerate(zip(self.layers, self.truths, strict=True)):
+            q, k, v = truth.draw(scheduled)
+            got = self.backend.run(q.clone(), k.clone(), v.clone(), layer, plan)
+            expected, _ = truth.expected(scheduled, q, **layer.features())
+            assert got.dtype == q.dtype, f"attention answers in {got.dtype}"
+            assert_close(got, expected, self.dtype, f"attention of layer {index}")
+            answers.append(got.clone())
+        return answers
+
+    def sequences(self, *lengths: int) -> list[Cached]:
+        """Sequences with so many tokens in the cache already."""
+        made = [self.pool.sequence() for _ in lengths]
+        if filled := [(sequence, length) for sequence, length in zip(made, lengths, strict=True) if length]:
+            self.step(filled)
+        return made
+
+    def fork(self, sequence: Cached) -> Cached:
+        forked = self.pool.fork(sequence)
+        for truth in self.truths:
+            truth.fork(sequence, forked)
+        return forked
+
+    def _kv(self) -> FullKV:
+        shape = self.shape
+        if self.window is None:
+            return FullKV(kv_heads=shape.kv_heads, dim_k=shape.dim_k, dim_v=shape.dim_v)
+        return SlidingKV(kv_heads=shape.kv_heads, dim_k=shape.dim_k, dim_v=shape.dim_v, window=self.window)
+
+    def _require_declared(self, spec: AttentionBackendSpec, kv: FullKV) -> None:
+        wanted: Mapping[str, Any] = {
+            "sliding_window": self.window is not None,
+            "soft_cap": self.soft_cap is not None,
+            "sinks": self.with_sinks,
+        }
+        features = frozenset(name for name, needed in wanted.items() if needed)
+        require(spec.kv, type(kv).__name__, "the KV spec")
+        require(spec.dtypes, self.dtype, "the dtype")
+        require(spec.kv_dtypes, self.dtype, "the KV dtype")
+        for feature in features:
+            require(spec.features, feature, "the feature")
+        for size in {self.shape.dim_k, self.shape.dim_v}:
+            require(spec.head_dims, size, "the head size")
+        if self.block_size % spec.block_size_multiple:
+            pytest.skip(f"a block size of {self.block_size} is not declared")
+        query = AttentionQuery(
+            device=facts_of(device_of(spec)),
+            dtype=self.dtype,
+            kv_dtype=self.dtype,
+            kv=kv,
+            num_heads=self.shape.heads,
+            block_size=self.block_size,
+            features=features,
+        )
+        skip_if_refused(spec, query)
+
+    def _layer(self, kv: FullKV, dtype: torch.dtype, truth: Truth) -> Layer:
+        """Its pages hold NaN wherever nothing was written, so that one value too many spoils the answer."""
+        layout = self.backend.kv_layout(kv)
+        k, v = (
+            torch.full((self.num_pages, *shape), torch.nan, dtype=dtype, device=self.device)
+            for shape in (layout.k_shape, layout.v_shape)
+        )
+        return Layer(
+            pages=KVPages(k, v),
+            scale=self.shape.dim_k**-0.5,
+            num_heads=self.shape.heads,
+            window=self.window,
+            soft_cap=self.soft_cap,
+            sinks=truth.sinks() if self.with_sinks else None,
+        )

@@ -1,0 +1,169 @@
+"""Rules for attention backends, each step compared with attention by its definition over sequences without pages.
+
+Pages are handed out shuffled, hold NaN where nothing was written, and unused table entries point at a poisoned page:
+reading one slot too many shows.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from openlathe.spi import Provider
+
+from ..attention_bench import Bench, Heads
+from ..paging import POISONED
+
+dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+
+
+@dtypes
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 47, 100])
+def test_prefill(provider: Provider, dtype: str, length: int) -> None:
+    """A whole prompt in one step, of one token, of full blocks, of one token more or less."""
+    bench = Bench(provider, dtype)
+    bench.step([(bench.pool.sequence(), length)])
+
+
+@dtypes
+def test_decode(provider: Provider, dtype: str) -> None:
+    """One token for each of several sequences, over block borders."""
+    bench = Bench(provider, dtype)
+    running = bench.sequences(1, 14, 15, 16, 40)
+    for _ in range(4):
+        bench.step([(sequence, 1) for sequence in running])
+
+
+@dtypes
+def test_chunked_prefill(provider: Provider, dtype: str) -> None:
+    """A chunk sees the chunks before it; chunks end anywhere in a block."""
+    bench = Bench(provider, dtype)
+    sequence = bench.pool.sequence()
+    for chunk in (5, 11, 16, 1, 30):
+        bench.step([(sequence, chunk)])
+
+
+@dtypes
+def test_mixed_batch(provider: Provider, dtype: str) -> None:
+    """Prompts, chunks and single tokens in one step, in any order."""
+    bench = Bench(provider, dtype)
+    decoding, chunked, nearly = bench.sequences(20, 17, 31)
+    bench.step([(bench.pool.sequence(), 7), (decoding, 1), (chunked, 9), (bench.pool.sequence(), 1), (nearly, 2)])
+
+
+def test_steps_of_every_size(provider: Provider) -> None:
+    """Buffers that are kept between steps may not remember an earlier, larger or smaller step."""
+    bench = Bench(provider, num_pages=256)
+    choose = random.Random(1)
+    running = [bench.pool.sequence() for _ in range(8)]
+    for _ in range(12):
+        batch = choose.sample(running, choose.randint(1, len(running)))
+        bench.step([(sequence, choose.choice([1, 1, 1, 3, 19])) for sequence in batch])
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (4, 4), (4, 1), (6, 2), (8, 2)])
+def test_grouped_queries(provider: Provider, heads: int, kv_heads: int) -> None:
+    """Query heads share key heads in order, whatever the ratio."""
+    bench = Bench(provider, shape=Heads(heads, kv_heads))
+    first, second = bench.sequences(18, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+@pytest.mark.parametrize("size", [16, 64, 80, 96, 128, 256])
+def test_head_sizes(provider: Provider, size: int) -> None:
+    """Every head size it declares or does not refuse."""
+    bench = Bench(provider, shape=Heads(dim_k=size, dim_v=size))
+    first, second = bench.sequences(18, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+def test_values_of_another_size(provider: Provider) -> None:
+    """Keys and values need not be equally long."""
+    bench = Bench(provider, shape=Heads(dim_k=48, dim_v=32))
+    first, second = bench.sequences(18, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+@pytest.mark.parametrize("block_size", [1, 8, 16, 32, 64])
+def test_block_sizes(provider: Provider, block_size: int) -> None:
+    """Every block size it declares."""
+    bench = Bench(provider, block_size=block_size, num_pages=160)
+    first, second = bench.sequences(2 * block_size, 3 * block_size - 1)
+    bench.step([(first, 1), (second, 2), (bench.pool.sequence(), block_size + 1)])
+
+
+@dtypes
+@pytest.mark.parametrize("window", [1, 7, 16, 1000])
+def test_sliding_window(provider: Provider, dtype: str, window: int) -> None:
+    """A query sees the last ``window`` positions, its own included."""
+    bench = Bench(provider, dtype, window=window)
+    first, second = bench.sequences(40, 5)
+    bench.step([(first, 1), (second, 12), (bench.pool.sequence(), 30)])
+
+
+def test_soft_cap(provider: Provider) -> None:
+    """Scores are bent by tanh before the softmax."""
+    bench = Bench(provider, soft_cap=0.7)
+    first, second = bench.sequences(20, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+def test_sinks(provider: Provider) -> None:
+    """A sink takes its share of the softmax and brings no value."""
+    bench = Bench(provider, with_sinks=True)
+    first, second = bench.sequences(20, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+def test_layers_share_a_plan(provider: Provider) -> None:
+    """The plan is of the step, not of the layer: what one layer leaves in it does not reach the next."""
+    bench = Bench(provider, num_layers=3)
+    first, second = bench.sequences(20, 3)
+    bench.step([(first, 1), (second, 6)])
+
+
+@pytest.mark.parametrize("slack", [1, 5, 20])
+def test_lengths_on_the_host_are_upper_bounds(provider: Provider, slack: int) -> None:
+    """The exact length is on the device; slots between it and the bound are allocated and not yet written."""
+    bench = Bench(provider)
+    first, second = bench.sequences(20, 3)
+    bench.step([(first, 1), (second, 6)], slack=slack)
+
+
+def test_shared_prefix(provider: Provider) -> None:
+    """Sequences that share their first blocks answer as sequences with copies of them."""
+    bench = Bench(provider)
+    (parent,) = bench.sequences(37)
+    children = [bench.fork(parent) for _ in range(3)]
+    bench.step([(child, 4 + index) for index, child in enumerate(children)], common_prefix_blocks=2)
+    bench.step([(child, 1) for child in children], common_prefix_blocks=2)
+
+
+def test_other_pages_stay_untouched(provider: Provider) -> None:
+    """A step writes the slots of its own tokens and no others."""
+    bench = Bench(provider)
+    bystander, writer = bench.sequences(33, 18)
+    before = [page.clone() for page in bench.layers[0].pages]
+    bench.step([(writer, 3)])
+    others = [page for page in range(bench.num_pages) if page not in writer.pages]
+    assert POISONED in others
+    assert set(bystander.pages) <= set(others)
+    for old, new in zip(before, bench.layers[0].pages, strict=True):
+        assert torch.equal(_bits(old[others]), _bits(new[others])), "a page of another sequence changed"
+
+
+def test_the_batch_around_it(provider: Provider) -> None:
+    """Where ``batch_invariant`` is declared, a sequence's answer is bitwise that of the sequence alone."""
+    if "batch_invariant" not in provider.spec.features:  # type: ignore[attr-defined]
+        pytest.skip("batch_invariant is not declared")
+    alone, among = Bench(provider), Bench(provider)
+    (answer,) = alone.step([(alone.pool.sequence(), 21)])
+    (answers,) = among.step([(among.pool.sequence(), 21), (among.pool.sequence(), 40)])
+    assert torch.equal(answer, answers[:21])
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """NaN differs from itself; its bits do not."""
+    return tensor.contiguous().view(torch.uint8)

@@ -1,0 +1,250 @@
+"""Rules for providers of operators: the reference of :mod:`openlathe.kernels`, in float64, is the definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from openlathe.kernels import OPERATORS
+from openlathe.kernels.attend import AttendPlan
+from openlathe.plugins.resolve import resolve
+from openlathe.spi import AttentionBatch, KernelQuery, KernelSpec, KVPages, Provider
+
+from ..attention_bench import Heads, Truth
+from ..kernel_cases import CASES, Draw
+from ..paging import Cached, Pool
+from ..tolerance import assert_close
+from ..under_test import device_of, facts_of, require, skip_if_refused
+from . import only
+
+NUM_PAGES = 32
+BLOCK_SIZE = 16
+
+dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+layouts = pytest.mark.parametrize("layout", ["hnd", "nhd"])
+
+
+# -- operators that answer ----------------------------------------------------------------------------------------
+
+
+@only(operator=tuple(CASES))
+@dtypes
+def test_it_equals_the_reference(provider: Provider, dtype: str) -> None:
+    """Within the tolerance of the dtype, over shapes and views that models use, answering in the dtype it was given."""
+    spec = _spec(provider)
+    for number, arguments in enumerate(CASES[spec.operator](_draw(spec, dtype))):
+        got = _answer(spec.operator, resolve(provider), *_cloned(arguments))
+        exact = _answer(spec.operator, OPERATORS[spec.operator], *_doubled(arguments))
+        for place, (part, truth, wanted) in enumerate(zip(got, exact, _dtypes(spec.operator, dtype), strict=True)):
+            assert part.dtype == wanted, f"answer {place} is in {part.dtype} instead of {wanted}"
+            assert_close(part, truth, dtype, f"{spec.operator}, case {number}, answer {place}")
+
+
+@only(operator=tuple(name for name in CASES if name != "add_rms_norm"))
+@dtypes
+def test_its_arguments_stay_as_they_were(provider: Provider, dtype: str) -> None:
+    """Only ``add_rms_norm`` may write into what it is given; a caller uses everything else again."""
+    spec = _spec(provider)
+    for arguments in CASES[spec.operator](_draw(spec, dtype)):
+        given = _cloned(arguments)
+        _answer(spec.operator, resolve(provider), *given)
+        for index, (before, after) in enumerate(zip(arguments, given, strict=True)):
+            if isinstance(before, Tensor) and not (spec.operator == "linear" and index < 2):
+                assert torch.equal(before, after), f"argument {index} of {spec.operator} was changed"
+
+
+@only(operator="linear")
+@dtypes
+def test_a_packed_linear_says_what_it_keeps(provider: Provider, dtype: str) -> None:
+    """``nbytes`` counts at least the weight and at most twice that; ``weight`` is the original or None."""
+    spec = _spec(provider)
+    weight = _draw(spec, dtype).tensor(128, 256)
+    packed = resolve(provider)(weight, None)
+    assert weight.nbytes <= packed.nbytes <= 2 * weight.nbytes
+    assert packed.weight is None or packed.weight.data_ptr() == weight.data_ptr()
+
+
+# -- operators over pages -----------------------------------------------------------------------------------------
+
+
+@only(operator="write_kv")
+@dtypes
+@layouts
+def test_write_kv(provider: Provider, dtype: str, layout: str) -> None:
+    """Each token's key and value land in its slot, bit by bit, and nothing else is touched."""
+    spec = _spec(provider)
+    draw = _draw(spec, dtype)
+    got, exact = (_pages(draw, layout, kv_heads=2, dim_k=32, dim_v=48) for _ in range(2))
+    slots = torch.randperm(NUM_PAGES * BLOCK_SIZE, generator=torch.Generator().manual_seed(1))[:21].to(draw.device)
+    k, v = draw.view(21, 2, 32), draw.view(21, 2, 48)
+    resolve(provider)(k, v, got, slots, layout)
+    OPERATORS["write_kv"](k, v, exact, slots, layout)
+    for mine, truth in zip(got, exact, strict=True):
+        assert torch.equal(mine.view(torch.uint8), truth.view(torch.uint8))
+
+
+@only(operator="attend")
+@dtypes
+@layouts
+@pytest.mark.parametrize("heads, kv_heads", [(4, 4), (8, 2), (3, 1)])
+def test_attend(provider: Provider, dtype: str, layout: str, heads: int, kv_heads: int) -> None:
+    """Prompts, chunks and single tokens in one batch over shuffled pages that hold NaN where nothing was written."""
+    _check_attend(provider, dtype, layout, Heads(heads, kv_heads))
+
+
+@only(operator="attend")
+@layouts
+@pytest.mark.parametrize("sizes", [(64, 64), (80, 80), (128, 128), (48, 32)])
+def test_attend_over_head_sizes(provider: Provider, layout: str, sizes: tuple[int, int]) -> None:
+    """Any head size; values may be shorter than keys."""
+    _check_attend(provider, "float32", layout, Heads(4, 2, *sizes))
+
+
+@only(operator="attend")
+@layouts
+@pytest.mark.parametrize("window", [1, 7, 16, 1000])
+def test_attend_with_a_sliding_window(provider: Provider, layout: str, window: int) -> None:
+    """A query sees the last ``window`` keys, its own included."""
+    require(_spec(provider).features, "sliding_window", "the feature")
+    _check_attend(provider, "float32", layout, Heads(), window=window)
+
+
+@only(operator="attend")
+@layouts
+def test_attend_with_a_soft_cap(provider: Provider, layout: str) -> None:
+    """Scores are bent by tanh before the softmax."""
+    require(_spec(provider).features, "soft_cap", "the feature")
+    _check_attend(provider, "float32", layout, Heads(), soft_cap=0.7)
+
+
+@only(operator="attend")
+@layouts
+def test_attend_with_sinks(provider: Provider, layout: str) -> None:
+    """A sink takes its share of the softmax and brings no value."""
+    require(_spec(provider).features, "sinks", "the feature")
+    _check_attend(provider, "float32", layout, Heads(), sinks=torch.tensor([0.5, -1.0, 2.0, 0.0]))
+
+
+@only(operator="attend")
+@layouts
+def test_attend_without_causality(provider: Provider, layout: str) -> None:
+    """Every query sees every key of its request, as the shared part of a cascade needs."""
+    require(_spec(provider).features, "lse", "the feature")
+    _check_attend(provider, "float32", layout, Heads(), causal=False)
+
+
+@only(operator="attend")
+@layouts
+@pytest.mark.parametrize("slack", [1, 20])
+def test_attend_with_bounds_above_the_lengths(provider: Provider, layout: str, slack: int) -> None:
+    """Lengths on the host are upper bounds; the exact ones are on the device."""
+    _check_attend(provider, "float32", layout, Heads(), slack=slack)
+
+
+# -- how the rules look -------------------------------------------------------------------------------------------
+
+
+def _check_attend(
+    provider: Provider, dtype: str, layout: str, shape: Heads, *, causal: bool = True, slack: int = 0, **features: Any
+) -> None:
+    spec = _spec(provider)
+    draw = _draw(spec, dtype)
+    pages = _pages(draw, layout, shape.kv_heads, shape.dim_k, shape.dim_v)
+    pool = Pool(NUM_PAGES, BLOCK_SIZE, device=draw.device)
+    truth = Truth(shape, draw.dtype, draw.device, seed=3)
+    sequences = [pool.sequence() for _ in range(5)]
+
+    def write(scheduled: list[tuple[Cached, int]], slack: int = 0) -> tuple[AttentionBatch, Tensor]:
+        batch = pool.step(scheduled, slack=slack)
+        q, k, v = truth.draw(scheduled)
+        OPERATORS["write_kv"](k, v, pages, batch.slot_mapping, layout)
+        return batch, q
+
+    write(list(zip(sequences, (20, 31, 16, 1), strict=False)))
+    scheduled = list(zip(sequences, (1, 9, 1, 2, 18), strict=True))
+    batch, q = write(scheduled, slack)
+    features["scale"] = shape.dim_k**-0.5
+    if "sinks" in features:
+        features["sinks"] = features["sinks"].to(draw.device)
+    wants_lse = "lse" in spec.features
+    plan = _plan(batch, layout, causal)
+    for _ in range(2):  # the second layer finds what the first one left in the plan
+        out, lse = resolve(provider)(q, pages, plan, return_lse=wants_lse, **features)
+        exact, exact_lse = truth.expected(scheduled, q, causal=causal, **features)
+        assert out.dtype == q.dtype
+        assert_close(out, exact, dtype, "out")
+        if wants_lse:
+            assert lse is not None
+            assert lse.dtype == torch.float32
+            assert_close(lse, exact_lse, dtype, "lse")
+
+
+def _plan(batch: AttentionBatch, layout: str, causal: bool) -> AttendPlan:
+    return AttendPlan(
+        query_start=batch.query_start,
+        seq_lens_bound=batch.seq_lens_bound,
+        query_start_device=batch.query_start_device,
+        seq_lens=batch.seq_lens,
+        block_table=batch.block_table,
+        block_size=batch.block_size,
+        layout=layout,
+        causal=causal,
+    )
+
+
+def _pages(draw: Draw, layout: str, kv_heads: int, dim_k: int, dim_v: int) -> KVPages:
+    """Pages full of NaN."""
+    middle = (kv_heads, BLOCK_SIZE) if layout == "hnd" else (BLOCK_SIZE, kv_heads)
+    k, v = (
+        torch.full((NUM_PAGES, *middle, size), torch.nan, dtype=draw.dtype, device=draw.device)
+        for size in (dim_k, dim_v)
+    )
+    return KVPages(k, v)
+
+
+def _spec(provider: Provider) -> KernelSpec:
+    assert isinstance(provider.spec, KernelSpec)
+    return provider.spec
+
+
+def _draw(spec: KernelSpec, dtype: str) -> Draw:
+    require(spec.dtypes, dtype, "the dtype")
+    device = device_of(spec)
+    query = KernelQuery(operator=spec.operator, device=facts_of(device), dtype=dtype, kv_dtype=dtype)
+    skip_if_refused(spec, query)
+    return Draw(getattr(torch, dtype), device)
+
+
+def _answer(operator: str, function: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    if operator == "linear":
+        weight, bias, x = arguments
+        return (function(weight, bias)(x),)
+    answer = function(*arguments)
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+def _dtypes(operator: str, dtype: str) -> tuple[torch.dtype, ...]:
+    own = getattr(torch, dtype)
+    return {"merge_states": (own, torch.float32), "add_rms_norm": (own, own), "rotary": (own, own)}.get(
+        operator, (own,)
+    )
+
+
+def _cloned(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies with the same strides, in memory of their own."""
+    return tuple(_like(value) if isinstance(value, Tensor) else value for value in arguments)
+
+
+def _like(tensor: Tensor) -> Tensor:
+    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    return copy.copy_(tensor)
+
+
+def _doubled(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same values in float64; whole numbers stay what they are."""
+    return tuple(
+        value.double() if isinstance(value, Tensor) and value.is_floating_point() else value for value in arguments
+    )

@@ -1,0 +1,93 @@
+"""Arguments for every operator: random values in the shapes that models use, views of larger tensors included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Arguments = tuple[Any, ...]
+
+
+class Draw:
+    """Random tensors of one dtype on one device; equal for equal seeds."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
+        self.dtype = dtype
+        self.device = device
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def tensor(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.randn(shape, generator=self._generator).to(dtype or self.dtype).to(self.device)
+
+    def integers(self, below: int, count: int) -> Tensor:
+        return torch.randint(below, (count,), generator=self._generator).to(self.device)
+
+    def view(self, tokens: int, heads: int, size: int) -> Tensor:
+        """[tokens, heads, size] inside a wider row, as the parts of a fused projection are."""
+        return self.tensor(tokens, heads + 3, size)[:, 1 : 1 + heads]
+
+
+def rms_norm(draw: Draw) -> Iterator[Arguments]:
+    for tokens, size in ((1, 64), (7, 1024), (33, 100)):
+        yield draw.tensor(tokens, size), draw.tensor(size), 1e-6
+    yield draw.view(5, 4, 32), draw.tensor(32), 1e-6
+    yield draw.tensor(3, 64) * 1e-4, draw.tensor(64), 1e-3
+
+
+def add_rms_norm(draw: Draw) -> Iterator[Arguments]:
+    for tokens, size in ((1, 64), (7, 1024), (33, 100)):
+        yield draw.tensor(tokens, size), draw.tensor(tokens, size), draw.tensor(size), 1e-6
+
+
+def silu_mul(draw: Draw) -> Iterator[Arguments]:
+    for tokens, size in ((1, 64), (7, 1000), (33, 96)):
+        yield (draw.tensor(tokens, 2 * size),)
+    yield (30 * draw.tensor(4, 64),)
+
+
+def rotary(draw: Draw) -> Iterator[Arguments]:
+    for tokens, heads, kv_heads, size, turned in ((1, 4, 2, 32, 32), (9, 6, 1, 64, 64), (17, 2, 2, 128, 64)):
+        table = cos_sin(500, turned, draw.device)
+        for interleaved in (False, True):
+            positions = draw.integers(500, tokens)
+            yield positions, draw.view(tokens, heads, size), draw.view(tokens, kv_heads, size), table, interleaved
+
+
+def linear(draw: Draw) -> Iterator[Arguments]:
+    """(weight, bias, x); the operator itself is a factory that takes the first two."""
+    for tokens, inputs, outputs in ((1, 64, 96), (7, 96, 64), (33, 128, 257)):
+        for bias in (None, draw.tensor(outputs)):
+            yield draw.tensor(outputs, inputs) / inputs**0.5, bias, draw.tensor(tokens, inputs)
+
+
+def merge_states(draw: Draw) -> Iterator[Arguments]:
+    for tokens, heads, size in ((1, 1, 16), (9, 4, 64)):
+        out_a, out_b = draw.tensor(tokens, heads, size), draw.tensor(tokens, heads, size)
+        lse_a, lse_b = (3 * draw.tensor(tokens, heads, dtype=torch.float32) for _ in range(2))
+        yield out_a, lse_a, out_b, lse_b
+        yield out_a, lse_a + 80, out_b, lse_b - 80
+        nothing = torch.full_like(lse_b, -torch.inf)
+        yield out_a, lse_a, torch.zeros_like(out_b), nothing
+        yield torch.zeros_like(out_a), nothing, out_b, lse_b
+        yield torch.zeros_like(out_a), nothing, torch.zeros_like(out_b), nothing
+
+
+def cos_sin(positions: int, size: int, device: torch.device, base: float = 10_000.0) -> Tensor:
+    """[positions, size] float32: size / 2 cosines, then size / 2 sines."""
+    frequencies = base ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+    angles = torch.outer(torch.arange(positions, dtype=torch.float64), frequencies)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(device)
+
+
+#: Operators whose answer is a function of their arguments.
+CASES: dict[str, Callable[[Draw], Iterator[Arguments]]] = {
+    "rms_norm": rms_norm,
+    "add_rms_norm": add_rms_norm,
+    "silu_mul": silu_mul,
+    "rotary": rotary,
+    "linear": linear,
+    "merge_states": merge_states,
+}
