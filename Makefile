@@ -14,7 +14,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml sdk/pypr
 TEST    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-long bench lint wheels clean
+.PHONY: help setup serve test test-long bench lint docs wheels clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: $(STAMP) ## Measure against transformers in one run [ARGS=<flags of the b
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+docs: $(STAMP) ## Write docs/reference from the contract and the settings
+	@$(BIN)/python scripts/reference.py
 
 wheels: $(STAMP) ## Build every distribution into dist/
 	@rm -f $(DIST)/*.whl

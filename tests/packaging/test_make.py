@@ -50,4 +50,4 @@ def test_continuous_integration_runs_the_test_command_of_the_readme(repository):
     script = repository / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert script.read_text().splitlines()[-1] == "exec make test"
-    assert re.search(r"^    make test$", (repository / "README.md").read_text(), re.MULTILINE)
+    assert re.search(r"^make test$", (repository / "README.md").read_text(), re.MULTILINE)
