@@ -50,14 +50,13 @@ class SectionParser(StreamMachine):
         self._begin(context.prompt_tail, added)
 
     def _begin(self, prompt_tail: str, added_tokens: frozenset[str]) -> None:
-        open, close = self._format.open, self._format.close
-        _, opened, behind = prompt_tail.rpartition(open)
+        close = self._format.close
+        before, opened, behind = prompt_tail.rpartition(self._format.open)
         if prompt_tail.rstrip().endswith(close):
             self._state = self._behind if prompt_tail.endswith(close) else self._rest
         elif opened and not behind.strip():
             self._state = self._inside
-        elif opened and added_tokens and not any(token in behind for token in (close, *added_tokens)):
-            # Half a thought that the model is to go on with. A user's own words are followed by the turn's end token.
+        elif opened and close not in behind and _same_turn(before, behind, added_tokens):
             self._state = self._inside
             self._at_start = False
         elif self._format.starts_open:
@@ -123,3 +122,12 @@ class SectionParser(StreamMachine):
             self._out.append(Reasoning(held))
         elif held and self._state == self._before:
             self._out.append(Text(held))
+
+
+def _same_turn(before: str, behind: str, added_tokens: frozenset[str]) -> bool:
+    """Whether a marker between these parts of a prompt is the model's own, from half a thought it is to go on with.
+
+    A marker in a user's words has the token that ends the turn behind it. Of a template that writes no tokens nothing
+    can be said, and a user's words must not pass for the model's.
+    """
+    return any(token in before for token in added_tokens) and not any(token in behind for token in added_tokens)

@@ -1,0 +1,145 @@
+"""Rules about answers that are cut short and text that means nothing: no loss, no invention, no exception."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openlathe.spi import Content, Event, Reasoning, Text, ToolCallStart
+
+from .format import REASONING, Format, about, search
+from .streams import Outcome, as_events, comparable, cut, drive, fold, pieces_of, units
+from .transcripts import Transcript
+
+#: What breaks parsers: beginnings of JSON, of escapes and of surrogate pairs, and characters outside of ASCII.
+ODD = (
+    *('{"name": "f", "arguments": {', '{"name": ', '"arguments": ', "{", "}", "[", "]", '"', ":", ",", "null", "-1e5"),
+    *("\\", "\\u", "\\u00e", "\\ud83d", "\\ude00", '\\"', "\\n", "\n", "\r\n", " ", "\t", "\x00", "<", ">", "</", "<|"),
+    *("é", "漢字", "😀", "e\u0301", "\u200d", "\ufeff", "\ud800"),
+)
+
+
+def check_truncation(format: Format) -> None:
+    """An answer that is cut anywhere loses nothing and gains nothing.
+
+    A call that had started keeps what was sent of it and gets no end; whatever was not used follows as text.
+    """
+    for transcript in format.transcripts:
+        with about(transcript):
+            final = fold(format.whole(transcript))
+            ended, calls_end = 0, 0
+            for end in range(len(transcript.output)):
+                text = transcript.output[:end]
+                parser = format.parser(transcript)
+                sent, rest = drive(parser, [[Text(text)]], finish=False), as_events(parser.finish())
+                outcome = fold(sent + rest)
+                _check_nothing_invented(text, outcome, rest, final)
+                if ended < (ended := sum(call.ended for call in outcome.calls)):
+                    calls_end = end
+                if format.kind == REASONING:
+                    _check_same_words(format, text, outcome)
+                elif ended == len(outcome.calls):
+                    after = "".join(event.text for event in _behind_calls(sent + rest))
+                    assert after.strip() in _leftovers(text[calls_end:], format.markers if ended else ()), text
+
+
+def _check_nothing_invented(text: str, outcome: Outcome, rest: list[Event], final: Outcome) -> None:
+    assert not any(isinstance(event, ToolCallStart) for event in rest), "a call starts after the end of the stream"
+    for call, expected in zip_longest(outcome.calls, final.calls[: len(outcome.calls)]):
+        assert call.name == expected.name
+        assert expected.arguments.startswith(call.arguments), f"cut after {text!r}"
+        assert not call.ended or call == expected, f"ended after {text!r}"
+    unused = "".join(event.text for event in rest if isinstance(event, (Content, Reasoning)))
+    assert text.endswith(unused), f"{unused!r} at the end of {text!r}"
+
+
+def _behind_calls(events: list[Event]) -> list[Content]:
+    """The content behind the last event of a call."""
+    found: list[Content] = []
+    for event in events:
+        found = [*found, event] if isinstance(event, Content) else found if isinstance(event, Reasoning) else []
+    return found
+
+
+def _leftovers(text: str, markers: Sequence[str]) -> Iterator[str]:
+    """``text``, and what is left of it behind each of the markers it begins with."""
+    text = text.strip()
+    yield text
+    while marker := next((marker for marker in markers if text.startswith(marker)), ""):
+        text = text.removeprefix(marker).strip()
+        yield text
+
+
+def _check_same_words(format: Format, text: str, outcome: Outcome) -> None:
+    """Markers and white space apart, everything was delivered."""
+    assert _words(outcome.reasoning + outcome.content, format.markers) == _words(text, format.markers), text
+
+
+def _words(text: str, markers: Sequence[str]) -> str:
+    while any(marker in text for marker in markers):
+        for marker in markers:
+            text = text.replace(marker, "")
+    return "".join(text.split())
+
+
+def check_plain_text(format: Format) -> None:
+    """Text without markup passes through byte for byte, however much it looks like markup, and however it is cut."""
+    fragments = [marker[:end] for marker in format.markers for end in range(1, len(marker))]
+    texts = st.lists(st.one_of(st.sampled_from([*fragments, *ODD]), st.text(max_size=8))).map("".join)
+    plain = texts.filter(lambda text: not any(marker in text for marker in format.markers))
+
+    @search
+    @given(plain, st.sets(st.integers(0, 100)))
+    def check(text: str, points: set[int]) -> None:
+        transcript = Transcript(name="plain", output=text)
+        for chunks in ([[Text(text)]], cut(units([Text(text)]), points)):
+            outcome = fold(format.run(transcript, chunks))
+            assert not outcome.calls, text
+            if outcome.reasoning:  # a format whose answers begin inside the reasoning
+                _check_same_words(format, text, outcome)
+            else:
+                assert outcome.content == text
+
+    check()
+
+
+def check_any_text(format: Format) -> None:
+    """No text raises or depends on cuts; a call that ends has a JSON object, and without a call all text is content."""
+    outputs = [transcript.output for transcript in format.transcripts]
+    slices = st.sampled_from(outputs).flatmap(
+        lambda text: st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(
+            lambda ends: text[min(ends) : max(ends)]
+        )
+    )
+    parts = st.one_of(slices, st.sampled_from([*format.markers, *ODD]), st.text(max_size=8))
+
+    @search
+    @given(st.lists(parts, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=8), st.booleans())
+    def check(text: str, points: list[int], as_tokens: bool) -> None:
+        transcript = Transcript(name="any", output=text)
+        tokens = format.markers if as_tokens else ()
+        pieces = pieces_of(text, tokens)
+        events = format.run(transcript, [pieces], tokens)
+        assert comparable(format.run(transcript, cut(units(pieces), points), tokens)) == comparable(events)
+        outcome = fold(events)
+        for call in outcome.calls:
+            assert not call.ended or isinstance(json.loads(call.arguments), dict), call
+        if format.kind == REASONING:
+            _check_same_words(format, text, outcome)
+        elif not outcome.calls:
+            assert outcome.content == text
+
+    check()
+
+
+def check_tokens_only(format: Format) -> None:
+    """Where the markers are tokens of the vocabulary, text that looks like one is text."""
+    for transcript in format.transcripts:
+        if not transcript.prompt_tail:
+            with about(transcript):
+                outcome = fold(format.run(transcript, [[Text(transcript.output)]], format.markers))
+                assert outcome == Outcome(content=transcript.output)
