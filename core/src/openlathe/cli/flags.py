@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from ..config import EngineConfig, ServerConfig
 from ..spi.errors import ConfigError
 from . import vllm_flags
+from .text import width
 
 Config = TypeVar("Config", EngineConfig, ServerConfig)
 _TITLES = {"engine": "engine", "model": "model", "frontend": "chat", "plugins": "parts", "server": "server"}
@@ -27,11 +28,23 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SECTIONS = {"plugins", "options"}
 
 
+class _Help(argparse.HelpFormatter):
+    """Wider than argparse's, and a switch is shown without a value."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=width())
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, _Switch):
+            return ", ".join(action.option_strings)
+        return super()._format_action_invocation(action)
+
+
 class FlagParser(argparse.ArgumentParser):
     """argparse with our spellings of booleans and dashes, and errors of one sentence."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _Help, **kwargs})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Refuses the unknown here, where the flags of a sub-command are known, and not in the parser above it."""

@@ -90,7 +90,7 @@ def _kv_cache(plan: Plan) -> str:
     memory = plan.config.kv_cache_memory_bytes or _spare_memory(plan)
     blocks = plan.config.num_gpu_blocks_override or memory // (plan.kv_bytes_per_token * plan.block_size)
     tokens = f"{blocks:,} blocks of {plan.block_size}, {blocks * plan.block_size:,} tokens"
-    return f"{text}; {size(memory)} {'would' if plan.device.type != 'cpu' else ''} hold {tokens}"
+    return f"{text}; {size(memory)} hold {tokens}"
 
 
 def _spare_memory(plan: Plan) -> int:

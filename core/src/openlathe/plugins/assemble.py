@@ -109,7 +109,7 @@ def _register(manager: pluggy.PluginManager, candidate: Candidate, plugin: Any) 
     try:
         manager.register(plugin, name=candidate.id)
     except Exception as error:  # pluggy's own validation, or an attribute of the plugin that raises when looked at
-        raise _Broken(_clause(error)) from error
+        raise _Broken(" ".join(str(error).split()).rstrip(".")) from error
     hooks = []
     for caller in manager.get_hookcallers(plugin) or ():
         implementation = next(item for item in caller.get_hookimpls() if item.plugin is plugin)

@@ -88,9 +88,9 @@ class Selector:
                 name=name,
                 distribution=provider.distribution,
             )
-        _, refused = self.sift(slot)
-        others = [other for other in self._able(slot) if other != provider]
-        return self._choice(slot, provider, reason, [*refused, *_passed_over(others, reason)])
+        able, refused = self.sift(slot)
+        others = [_passed_over(other, "it could, but another was named") for other in able if other != provider]
+        return self._choice(slot, provider, reason, [*refused, *others])
 
     def automatic(self, slot: Slot) -> Choice | None:
         """The best provider that does not refuse, or None where there is none."""
@@ -98,7 +98,9 @@ class Selector:
         if not able:
             return None
         chosen, reason = self._by_hook(slot, able) or self._by_priority(slot, able)
-        others = _passed_over([provider for provider in able if provider != chosen], reason)
+        others = [
+            _passed_over(other, f"it could, with priority {other.spec.priority}") for other in able if other != chosen
+        ]
         return self._choice(slot, chosen, reason, [*refused, *others])
 
     def sift(self, slot: Slot) -> tuple[list[Provider], list[Refused]]:
@@ -112,9 +114,6 @@ class Selector:
             else:
                 able.append(item.provider)
         return able, refused
-
-    def _able(self, slot: Slot) -> list[Provider]:
-        return self.sift(slot)[0]
 
     def _reasons(self, item: Contribution, query: Query) -> tuple[str, ...]:
         if item.state is not State.ACTIVE:
@@ -173,11 +172,8 @@ class Selector:
         )
 
 
-def _passed_over(providers: Sequence[Provider], reason: str) -> list[Refused]:
-    return [
-        Refused(provider=provider.qualified_name, reasons=(f"able, priority {provider.spec.priority}; passed over",))
-        for provider in providers
-    ]
+def _passed_over(provider: Provider, reason: str) -> Refused:
+    return Refused(provider=provider.qualified_name, reasons=(reason,))
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ..config import EngineConfig
 from ..spi.errors import CheckpointError, ConfigError, PluginError, ProviderNotFound
 from ..spi.kv import KVSpec, SlidingKV, StateKV
 from ..spi.queries import AttentionQuery, DeviceFacts, GenericQuery, KernelQuery, ModelQuery, ParserQuery
-from ..spi.specs import NAME, KernelSpec, ModelSpec, QuantizationSpec, Spec, ToolParserSpec
+from ..spi.specs import KernelSpec, ModelSpec, QuantizationSpec, Spec, ToolParserSpec
 from .registry import Registry, State
 from .select import Choice, Selector, Slot
 
@@ -39,12 +39,12 @@ def fill(
     """Every slot but the model's, by name, and sentences about those that stay empty."""
     notes: list[str] = []
     choices = [_executor(selector, needs), _linear(selector, needs)]
-    choices += _kernels(selector, registry, needs)
     choices += _attention(selector, needs)
+    choices += _kernels(selector, registry, needs)
     clues = _clues(path, architecture)
     tool = _parser(selector, "tool-parser", needs.config.tool_call_parser, model.tool_parser, clues, notes)
     thought = _parser(selector, "reasoning-parser", needs.config.reasoning_parser, model.reasoning_parser, clues, notes)
-    template = _chat_template(selector, registry, needs.config, model, clues, notes)
+    template = _chat_template(selector, needs.config.chat_template, model, clues, notes)
     choices += [choice for choice in (tool, thought, template) if choice is not None]
     return {choice.slot: choice for choice in choices}, tuple(notes)
 
@@ -124,7 +124,7 @@ def _linear(selector: Selector, needs: Needs) -> Choice:
 def _kernels(selector: Selector, registry: Registry, needs: Needs) -> list[Choice]:
     """One provider for each operator that any installed plugin provides."""
     specs = [cast(KernelSpec, item.provider.spec) for item in registry.contributions("kernel")]
-    operators = list(dict.fromkeys(spec.operator for spec in specs))
+    operators = sorted({spec.operator for spec in specs})
     for operator in needs.config.kernels:
         if operator not in operators:
             raise ConfigError(f"--kernels: there is no operator {operator!r}; there are {', '.join(operators)}.")
@@ -222,19 +222,18 @@ def _bears(clues: ParserQuery) -> Callable[[Spec], bool]:
 
 
 def _chat_template(
-    selector: Selector, registry: Registry, config: EngineConfig, model: ModelSpec, clues: ParserQuery, notes: list[str]
+    selector: Selector, asked: str | None, model: ModelSpec, clues: ParserQuery, notes: list[str]
 ) -> Choice | None:
-    """A template by name; a file or a text given by the flag, and the checkpoint's own, are the frontend's to read."""
+    """A plugin's template by name; files, texts and what the checkpoint has itself are the frontend's to find."""
     slot = Slot(name="chat-template", kind="chat-template", query=clues, flag="--chat-template")
-    asked = config.chat_template
-    if asked and NAME.match(asked.rpartition("/")[2]) and not Path(asked).exists():
-        return selector.named(slot, asked, "asked for by --chat-template")
-    if model.chat_template is None:
+    name = asked or model.chat_template
+    if name is None or (asked and Path(asked).exists()):
         return None
     try:
-        return selector.named(slot, model.chat_template, "named by the model plugin, for checkpoints without one")
+        return selector.named(slot, name, "asked for by --chat-template" if asked else "where the checkpoint has none")
     except ProviderNotFound as error:
-        notes.append(str(error))
+        if not asked:
+            notes.append(str(error))
         return None
 
 
