@@ -7,6 +7,8 @@ so that a weight and its packed form are in memory together for one layer at a t
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ..plugins.plan import Plan
 
 Progress = Callable[[int, int], None]
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def load_model(plan: Plan, context: BuildContext, progress: Progress | None = None) -> nn.Module:
@@ -121,6 +125,7 @@ class _Ledger:
     def _pack(self, module: nn.Module) -> None:
         self.outstanding[module] = -1
         pack(module)
+        _return_freed_memory()
 
     def _check_spare(self, name: str, key: Part) -> None:
         """A tensor nobody waits for may only be the spare copy of a tied one."""
@@ -131,6 +136,13 @@ class _Ledger:
                 f"The checkpoint holds the tensor {name}, for which {self.name} has no place; these weights and this "
                 "config.json do not belong together."
             )
+
+
+def _return_freed_memory() -> None:
+    """Weights that were packed leave holes that later ones do not fit; glibc keeps them unless it is told."""
+    trim = getattr(_LIBC, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _load_files(ledger: _Ledger, path: str | Path, progress: Progress) -> None:
