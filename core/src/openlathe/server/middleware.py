@@ -61,6 +61,6 @@ class ApiKeys:
     def _admits(self, headers: Headers) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         sent = bearer if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        given = sent.strip().encode()
+        given = sent.strip().encode("latin-1")  # the bytes as they came
         # every key is compared, in constant time, so that the answer's timing tells nothing
         return sum(hmac.compare_digest(given, key) for key in self._keys) > 0

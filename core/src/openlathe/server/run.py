@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 #: Clients that keep a connection open without a request.
 _KEEP_ALIVE_SECONDS = 5
 _BACKLOG = 2048
+#: What idle connections get to close in, on top of what --shutdown-timeout gives running requests.
+_CLOSING_SECONDS = 0.5
 
 
 async def serve(
@@ -161,7 +163,7 @@ def _http_server(app: Any, config: ServerConfig) -> uvicorn.Server:
             ssl_keyfile=config.ssl_keyfile,
             ssl_certfile=config.ssl_certfile,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=config.shutdown_timeout,  # type: ignore[arg-type]  # a float serves as well
+            timeout_graceful_shutdown=config.shutdown_timeout + _CLOSING_SECONDS,  # type: ignore[arg-type]
             backlog=_BACKLOG,
         )
     )
