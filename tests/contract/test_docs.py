@@ -11,6 +11,7 @@ A fence's language says how its content is checked:
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
@@ -146,6 +147,24 @@ def help_of(*path: str) -> set[str]:
     return set(re.findall(r"--[a-z][a-z-]*", done.stdout))
 
 
+def test_every_route_is_on_the_operating_page():
+    from openlathe.server.app import ROUTES
+
+    page = (ROOT / "docs" / "operating.md").read_text()
+    shown = set(re.findall(r"`(?:GET|POST) ([^`]+)`", page))
+    assert shown == {path.replace(":path", "") for path, _, _ in ROUTES}
+
+
+def test_every_policy_flag_is_on_the_operating_page():
+    from openlathe.plugins.policy import add_policy_flags
+
+    parser = argparse.ArgumentParser(add_help=False)
+    add_policy_flags(parser)
+    page = (ROOT / "docs" / "operating.md").read_text()
+    for flag in re.findall(r"--[a-z-]+", parser.format_help()):
+        assert f"`{flag}" in page, flag
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_distributions_that_pip_is_told_to_install_are_ours(page):
     ours = {tomllib.loads(path.read_text())["project"]["name"] for path in ROOT.glob("*/pyproject.toml")}
@@ -219,9 +238,9 @@ def test_programs_run_and_print_what_the_page_shows(program, output, server, scr
 def test_curl_lines_are_answered(page, server):
     for line in commands(page):
         if line.startswith("curl "):
-            done = subprocess.run(line.replace(ADDRESS, server), shell=True, capture_output=True, text=True)
+            asked = line.replace(ADDRESS, server).replace("curl ", "curl --fail ", 1)
+            done = subprocess.run(asked, shell=True, capture_output=True, text=True)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
-            assert '"error"' not in done.stdout, f"{line}\n{done.stdout}"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +269,7 @@ def test_walkthroughs_print_what_the_page_shows(page, scripted_checkpoint, tmp_p
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                 )
+                assert done.returncode == 0, f"`{line}` failed:\n{done.stdout}"
                 assert_shown(done.stdout, expected, line)
 
 
@@ -265,6 +285,7 @@ def assert_shown(printed: str, shown: str, line: str = "") -> None:
         r"(?:.*\n)*?" if text == "..." else ".*?".join(map(re.escape, text.split("..."))) + r"[ ]*\n"
         for text in (line.rstrip() for line in shown.splitlines())
     )
+    printed = printed.rstrip() + "\n" if shown else printed
     assert re.fullmatch(pattern, printed), f"`{line}` printed\n{printed}\nwhere the page shows\n{shown}"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +73,13 @@ def test_torch_comes_with_one_extra_of_core_alone(members):
             assert [requirement.specifier for requirement in found] == [SpecifierSet(TORCH)]
         else:
             assert not found, f"{member.name} must ask for openlathe-core[engine] instead"
+
+
+def test_the_workspace_brings_every_member_from_its_folder(members, repository):
+    """What `pip install .` will be told, asked of the build backend."""
+    command = [Path(sys.executable).with_name("hatchling"), "metadata", "dependencies"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert sorted(json.loads(done.stdout)) == sorted(f"{m.name} @ {m.folder.as_uri()}" for m in members)
 
 
 def test_every_requirement_is_pinned_to_a_version_it_allows(members, pins):
