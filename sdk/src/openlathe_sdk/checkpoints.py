@@ -26,10 +26,9 @@ __all__ = ["SCRIPTS", "Script", "qwen3_template", "scripted_examples", "scripted
 REFERENCE = "Qwen3ForCausalLM"
 TEMPLATE_PACKAGE = "openlathe_plugin_qwen3"
 TEMPLATE_FILE = "templates/qwen3.jinja"
-TEMPORARY = Path(__file__).parent / "temporary.jinja"
 END_OF_TURN = "<|im_end|>"
 PADDING = "<|endoftext|>"
-VOCAB_SIZE = 640
+VOCAB_SIZE = 1024
 MAX_LENGTH = 4096
 
 
@@ -82,7 +81,7 @@ def tiny_qwen3(
 def scripted_qwen3(path: Path | str | None = None, *, dtype: str = "float32") -> Path:
     """A Qwen3 of 0.4 million parameters that answers each of :data:`SCRIPTS` greedily and exactly, and stops.
 
-    The first call trains it, in seconds on two cores.
+    The first call trains it, which takes some ten seconds.
     """
     shape = Shape(layers=2, hidden_size=128, heads=4, kv_heads=2, head_dim=32, tie=True)
 
@@ -115,10 +114,7 @@ def scripted_examples(folder: Path) -> list[training.Example]:
 
 def qwen3_template() -> str:
     """The chat template that the qwen3 plugin brings."""
-    file = resources.files(TEMPLATE_PACKAGE) / TEMPLATE_FILE
-    if not file.is_file():
-        return TEMPORARY.read_text()
-    return file.read_text(encoding="utf-8")
+    return (resources.files(TEMPLATE_PACKAGE) / TEMPLATE_FILE).read_text(encoding="utf-8")
 
 
 def _qwen3_config(vocabulary: Tokenizer, shape: Shape) -> dict[str, Any]:
