@@ -9,7 +9,7 @@ import pytest
 from openlathe.config import EngineConfig
 from openlathe.plugins import plan as plan_module
 from openlathe.plugins.plan import KVGroup, Plan, make_plan
-from openlathe.spi import CheckpointError, ConfigError, DeviceFacts, FullKV, MLAKV, PluginError, SlidingKV, StateKV
+from openlathe.spi import MLAKV, CheckpointError, ConfigError, DeviceFacts, FullKV, PluginError, SlidingKV, StateKV
 
 MODEL = """
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ class Config:
     def from_hf(cls, config):
         if "unserved" in config:
             raise CheckpointError("config.json has unserved = true, which Acme cannot serve.")
-        return cls(layers=tuple(eval(layer) for layer in config.get("layers", ["FullKV(kv_heads=2, dim_k=16, dim_v=16)"] * 2)))
+        layers = config.get("layers", ["FullKV(kv_heads=2, dim_k=16, dim_v=16)"] * 2)
+        return cls(layers=tuple(map(eval, layers)))
 
     @property
     def kv_specs(self):
@@ -41,9 +42,18 @@ class Config:
 
 @hookimpl
 def openlathe_models():
-    yield ModelSpec(name="acme", architectures=("AcmeForCausalLM",), target="PACKAGE.plugin:Config", config="PACKAGE.plugin:Config"FIELDS)
+    target = "PACKAGE.plugin:Config"
+    yield ModelSpec(name="acme", architectures=("AcmeForCausalLM",), target=target, config=targetFIELDS)
 """
-ATTENTION = "AttentionBackendSpec(name={name!r}, target='a:b', kv=('FullKV', 'SlidingKV', 'MLAKV'), features=frozenset({{'sliding_window'}}))"
+ATTENTION = """AttentionBackendSpec(
+        name="acme", target="a:b", kv=("FullKV", "SlidingKV", "MLAKV"), features=frozenset({"sliding_window"})
+    )"""
+CAREFUL = """
+@hookimpl
+def openlathe_configure(config):
+    if config["max_num_seqs"] > 64:
+        raise ConfigError("acme: at most 64.")
+"""
 
 
 class Workbench:
@@ -54,7 +64,7 @@ class Workbench:
         self.checkpoint = folder / "checkpoint"
         self.checkpoint.mkdir()
         self.write_config()
-        site.add_specs("acme-attention", "openlathe_attention_backends", ATTENTION.format(name="acme"))
+        site.add_specs("acme-attention", "openlathe_attention_backends", ATTENTION)
 
     def write_config(self, **config):
         content = {"architectures": ["AcmeForCausalLM"], "model_type": "acme", **config}
@@ -206,7 +216,7 @@ def test_without_torch_the_extra_is_named(acme, monkeypatch):
 
 def test_no_attention_backend_that_can(acme):
     acme.write_config(layers=["EncoderOnly()"])
-    with pytest.raises(PluginError, match="attention.0; refused: acme-attention/acme .KV spec EncoderOnly"):
+    with pytest.raises(PluginError, match=r"attention\.0; refused: acme-attention/acme \(KV spec EncoderOnly"):
         acme.plan()
 
 
@@ -259,8 +269,7 @@ def test_names_that_nobody_provides(acme, settings, words):
 
 
 def test_a_plugin_may_refuse_the_configuration(acme):
-    source = "@hookimpl\ndef openlathe_configure(config):\n    if config['max_num_seqs'] > 64:\n        raise ConfigError('acme: at most 64.')"
-    acme.site.add("careful", source)
+    acme.site.add("careful", CAREFUL)
     with pytest.raises(ConfigError, match="acme: at most 64"):
         acme.plan()
     assert acme.plan(max_num_seqs=64).max_num_seqs == 64
@@ -308,7 +317,7 @@ def test_fingerprints_choose_where_nobody_names_one(acme):
     (acme.checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": "... <call> ..."}))
     assert acme.plan().choices["tool-parser"].name == "b"
     (acme.checkpoint / "chat_template.jinja").write_text("<call><arg>")
-    with pytest.raises(PluginError, match="parsers/a and parsers/b are equally good.*--tool-call-parser"):
+    with pytest.raises(PluginError, match=r"parsers/a and parsers/b are equally good.*--tool-call-parser"):
         acme.plan()
 
 

@@ -76,7 +76,7 @@ def test_preferences_of_flags_override_those_of_the_file():
 
 @pytest.mark.parametrize("flag", ["tool-parser", "tool-parser.a", "a=b", "tool-parser.a="])
 def test_a_preference_that_is_not_understood(flag):
-    with pytest.raises(ConfigError, match="KIND.NAME=DISTRIBUTION"):
+    with pytest.raises(ConfigError, match=r"KIND\.NAME=DISTRIBUTION"):
         read("--prefer", flag)
 
 

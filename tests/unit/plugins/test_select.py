@@ -64,7 +64,7 @@ def test_a_refusal_function_gives_reasons(site):
     able, refused = selector.sift(SLOT)
     assert [provider.spec.name for provider in able] == ["uniproc"]
     assert refused == [Refused(provider="acme/x", reasons=("no cpu",))]
-    with pytest.raises(PluginError, match="executor 'x' of acme 1.0 cannot be used for executor: no cpu"):
+    with pytest.raises(PluginError, match=r"executor 'x' of acme 1\.0 cannot be used for executor: no cpu"):
         selector.named(SLOT, "x", "asked for")
 
 

@@ -22,7 +22,13 @@ from . import vllm_flags
 from .text import width
 
 Config = TypeVar("Config", EngineConfig, ServerConfig)
-_TITLES = {"engine": "engine", "model": "model", "frontend": "chat", "plugins": "parts", "server": "server"}
+_TITLES = {
+    "engine": "engine",
+    "model": "model",
+    "frontend": "templates and parsers",
+    "plugins": "parts",
+    "server": "server",
+}
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SECTIONS = {"plugins", "options"}

@@ -67,11 +67,16 @@ def _run_own(name: str, policy: Policy, argv: list[str]) -> int:
     module = import_module(f".{name}_cmd", __package__)
     args = _parser(None, name, module).parse_args(argv)
     args.policy = policy
-    logging.basicConfig(
-        level=os.environ.get("OPENLATHE_LOG_LEVEL", "INFO").upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request to the hub
+    _set_up_log(os.environ.get("OPENLATHE_LOG_LEVEL", "INFO").upper())
     return int(module.run(args) or 0)
+
+
+def _set_up_log(level: str) -> None:
+    """Ours at the level asked for; libraries, such as the hub's with a line per request, only where they warn."""
+    if level not in logging.getLevelNamesMapping():
+        raise ConfigError(f"OPENLATHE_LOG_LEVEL is {level!r}; choose one of DEBUG, INFO, WARNING, ERROR.")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("openlathe").setLevel(level)
 
 
 def _run_plugin(registry: Registry, name: str, argv: list[str]) -> int:

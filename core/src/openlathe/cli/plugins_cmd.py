@@ -13,7 +13,7 @@ from typing import Any
 from ..plugins.assemble import assemble, listing, loadable
 from ..plugins.discover import core_version, discover
 from ..plugins.lock import write_lock
-from ..plugins.policy import DEFAULT_LOCK
+from ..plugins.policy import DEFAULT_LOCK, add_policy_flags
 from ..plugins.registry import Contribution, PluginRecord, Registry, State, described, names_of
 from ..spi.errors import OpenlatheError, PluginError
 from ..spi.protocols import Provider
@@ -32,7 +32,6 @@ _SHOWN_NAMES = 2  # of one kind in a row of the list; `show` has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML file, for its section `plugins:`")
     parser.set_defaults(action=None, usage=parser.format_help)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     listed = actions.add_parser("list", help="every plugin, its state and what it provides")
@@ -52,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lock = actions.add_parser("lock", help="write down exactly what is installed, for `serve --locked`")
     lock.add_argument("file", metavar="FILE", nargs="?", default=DEFAULT_LOCK)
     lock.set_defaults(action=_lock)
+    for action in actions.choices.values():
+        action.add_argument("--config", metavar="FILE", help="YAML file, for its section `plugins:`")
+        add_policy_flags(action)
 
 
 def run(args: argparse.Namespace) -> int:

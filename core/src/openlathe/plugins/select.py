@@ -47,7 +47,8 @@ class Choice:
     refused: tuple[Refused, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        refused = [{"provider": item.provider, "reasons": list(item.reasons)} for item in self.refused]
+        return {**asdict(self), "refused": refused}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Choice:
