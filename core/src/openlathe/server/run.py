@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 #: Clients that keep a connection open without a request.
 _KEEP_ALIVE_SECONDS = 5
 _BACKLOG = 2048
-#: What idle connections get to close in, on top of what --shutdown-timeout gives running requests.
-_CLOSING_SECONDS = 0.5
+#: What connections get to close in, on top of what --shutdown-timeout gives running requests.
+_CLOSING_SECONDS = 2.0
 
 
 async def serve(
@@ -126,7 +126,7 @@ async def _serve(
     server = _http_server(create_app(state, registry), config)
     await observers.start(state.info)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    stopping = asyncio.create_task(_stop_server(server, stop))
+    stopping = asyncio.create_task(_stop_server(server, state, stop))
     try:
         while not (server.started or serving.done()):
             await asyncio.sleep(0.01)
@@ -183,7 +183,10 @@ def _on_signals() -> asyncio.Event:
     return stop
 
 
-async def _stop_server(server: uvicorn.Server, stop: asyncio.Event) -> None:
+async def _stop_server(server: uvicorn.Server, state: ServerState, stop: asyncio.Event) -> None:
+    """No new connections from the signal on; running requests get their time and then an error."""
     await stop.wait()
     logger.info("Stopping.")
     server.should_exit = True
+    await asyncio.sleep(state.config.shutdown_timeout)
+    state.interrupt()

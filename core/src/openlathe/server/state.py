@@ -59,7 +59,8 @@ class ServerState:
     on_finished: Callable[[FinishedRequest], None] = lambda record: None
     created: int = field(default_factory=lambda: int(time.time()))
     in_flight: int = 0
-    _ids: set[str] = field(default_factory=set)
+    _stopping: bool = False
+    _tasks: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)
 
     @property
     def model_name(self) -> str:
@@ -127,6 +128,9 @@ class ServerState:
         return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
     def check_alive(self) -> None:
+        """Raises ``EngineDeadError`` once the engine has died or :meth:`interrupt` was called."""
+        if self._stopping:
+            raise EngineDeadError("The server is stopping; send the request again later.")
         if self.engine.dead is not None:
             raise EngineDeadError(f"The engine is not running any more: {self.engine.dead.reason}")
 
@@ -141,12 +145,21 @@ class ServerState:
         if self.in_flight and self.in_flight + sequences > limit:
             self.metrics.count("admission_rejections")
             raise Overloaded(limit)
-        if request_id in self._ids:
+        if request_id in self._tasks:
             request_id = f"{request_id}-{uuid.uuid4().hex[:8]}"
         self.in_flight += sequences
-        self._ids.add(request_id)
+        self._tasks[request_id] = asyncio.current_task()
         try:
             yield request_id
+        except asyncio.CancelledError:
+            self.check_alive()
+            raise
         finally:
             self.in_flight -= sequences
-            self._ids.discard(request_id)
+            del self._tasks[request_id]
+
+    def interrupt(self) -> None:
+        """Ends every request with an error its client can read; none is admitted any more."""
+        self._stopping = True
+        for task in {task for task in self._tasks.values() if task is not None}:
+            task.cancel()
