@@ -186,7 +186,7 @@ class AttentionBackend(Protocol):
         ...
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: AttentionLayer, plan: Any) -> Tensor:
-        """Stores ``k`` [T, kv_heads, Dk] and ``v`` [T, kv_heads, Dv], attends ``q`` [T, heads, Dk] -> [T, heads, Dv]."""
+        """Stores ``k`` [T, kv_heads, Dk] and ``v`` [T, kv_heads, Dv]; ``q`` [T, heads, Dk] -> [T, heads, Dv]."""
         ...
 
 
