@@ -135,11 +135,15 @@ def _qwen3_config(vocabulary: Tokenizer, shape: Shape) -> dict[str, Any]:
 
 
 def _write_tokenizer(folder: Path) -> Tokenizer:
-    """Trained on the template and the scripts, so that prompts are short, and bytes for everything else."""
+    """Trained on the template and the scripts, so that prompts are short.
+
+    Text outside ASCII is left out: its characters stay several tokens each, as rare ones do in real vocabularies.
+    """
     template = qwen3_template()
     texts = [script.completion for script in SCRIPTS.values()]
-    requests = [json.dumps([script.messages, script.tools], ensure_ascii=False) for script in SCRIPTS.values()]
-    vocabulary = tokenizer.train_tokenizer([template, *texts, *requests], vocab_size=VOCAB_SIZE)
+    texts += [json.dumps([script.messages, script.tools]) for script in SCRIPTS.values()]
+    known = [template, *filter(str.isascii, texts)]
+    vocabulary = tokenizer.train_tokenizer(known, vocab_size=VOCAB_SIZE)
     tokenizer.write_tokenizer(folder, vocabulary, chat_template=template, max_length=MAX_LENGTH)
     return vocabulary
 
