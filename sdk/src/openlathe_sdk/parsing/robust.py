@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openlathe.spi import Content, Event, Reasoning, Text, ToolCallStart
@@ -88,12 +88,14 @@ def _words(text: str, markers: Sequence[str]) -> str:
 
 def check_plain_text(format: Format) -> None:
     """Text without markup passes through byte for byte, however much it looks like markup, and however it is cut."""
-    fragments = [marker[:end] for marker in format.markers for end in range(1, len(marker))]
-    texts = st.lists(st.one_of(st.sampled_from([*fragments, *ODD]), st.text(max_size=8))).map("".join)
-    plain = texts.filter(lambda text: not any(marker in text for marker in format.markers))
+    beginnings = [marker[:end] for marker in format.markers for end in range(1, len(marker))]
+    texts = st.lists(st.one_of(st.sampled_from([*beginnings, *ODD]), st.text(max_size=8))).map("".join)
+
+    def is_plain(text: str) -> bool:
+        return not any(marker in text for marker in format.markers)
 
     @search
-    @given(plain, st.sets(st.integers(0, 100)))
+    @given(texts.filter(is_plain), st.sets(st.integers(0, 100)))
     def check(text: str, points: set[int]) -> None:
         transcript = Transcript(name="plain", output=text)
         for chunks in ([[Text(text)]], cut(units([Text(text)]), points)):
@@ -104,24 +106,18 @@ def check_plain_text(format: Format) -> None:
             else:
                 assert outcome.content == text
 
+    for part in filter(is_plain, (*beginnings, *ODD)):
+        check = example(part, {0})(check)
     check()
 
 
 def check_any_text(format: Format) -> None:
     """No text raises or depends on cuts; a call that ends has a JSON object, and without a call all text is content."""
-    outputs = [transcript.output for transcript in format.transcripts]
-    slices = st.sampled_from(outputs).flatmap(
-        lambda text: st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(
-            lambda ends: text[min(ends) : max(ends)]
-        )
-    )
-    parts = st.one_of(slices, st.sampled_from([*format.markers, *ODD]), st.text(max_size=8))
 
-    @search
-    @given(st.lists(parts, max_size=8).map("".join), st.lists(st.integers(0, 200), max_size=8), st.booleans())
-    def check(text: str, points: list[int], as_tokens: bool) -> None:
+    @settings(search, max_examples=400)
+    @given(_nonsense(format), st.sets(st.integers(0, 200), max_size=8), st.sampled_from([(), format.markers]))
+    def check(text: str, points: set[int], tokens: tuple[str, ...]) -> None:
         transcript = Transcript(name="any", output=text)
-        tokens = format.markers if as_tokens else ()
         pieces = pieces_of(text, tokens)
         events = format.run(transcript, [pieces], tokens)
         assert comparable(format.run(transcript, cut(units(pieces), points), tokens)) == comparable(events)
@@ -133,7 +129,23 @@ def check_any_text(format: Format) -> None:
         elif not outcome.calls:
             assert outcome.content == text
 
+    for part in ODD:
+        check = example(part, {0}, ())(check)
     check()
+
+
+def _nonsense(format: Format) -> st.SearchStrategy[str]:
+    """Transcripts with something wrong in one place, and markers, odd parts and any text in any order."""
+    part = st.one_of(st.sampled_from([*format.markers, *ODD]), st.text(max_size=8))
+    outputs = st.sampled_from([transcript.output for transcript in format.transcripts])
+    spoilt = st.builds(_splice, outputs, st.integers(0), part, st.integers(0, 9))
+    return st.one_of(spoilt, st.lists(st.one_of(spoilt, part), max_size=6).map("".join))
+
+
+def _splice(text: str, place: int, part: str, gone: int) -> str:
+    """``text`` with ``part`` in the place of ``gone`` characters of it."""
+    place %= len(text) + 1
+    return text[:place] + part + text[place + gone :]
 
 
 def check_tokens_only(format: Format) -> None:
