@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from openlathe import devices
-from openlathe.spi import ConfigError
+from openlathe.spi import ConfigError, DeviceFacts
 
 X86 = "processor\t: 0\nmodel name\t: Acme X1 @ 3 GHz\nflags\t\t: fpu sse avx2 fma avx512_bf16 amx_tile made_up\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd i8mm bf16 made_up\n"
@@ -75,6 +75,60 @@ def test_a_device_that_cannot_be_driven_says_why(monkeypatch):
         devices.detect("cuda")
     with pytest.raises(ConfigError, match="choose one of auto, cpu, cuda"):
         devices.detect("tpu")
+
+
+class Nvml:
+    """The driver's library with two devices, as far as it is called: it fills in what it is handed references to."""
+
+    def __init__(self, count=2):
+        self.count = count
+        self.closed = False
+
+    def nvmlInit_v2(self):
+        return 0
+
+    def nvmlShutdown(self):
+        self.closed = True
+
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = self.count
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        handle._obj.value = 100 + index.value
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid, handle):
+        return 6  # not found
+
+    def nvmlDeviceGetName(self, handle, name, length):
+        name.value = f"Acme {handle.value}".encode()
+
+    def nvmlDeviceGetMemoryInfo(self, handle, memory):
+        memory._obj.total = 80 << 30
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle, major, minor):
+        major._obj.value, minor._obj.value = 9, 0
+
+
+@pytest.mark.parametrize(("setting", "name", "count"), [(None, "Acme 100", 2), ("1", "Acme 101", 1)])
+def test_an_accelerator_by_its_driver(monkeypatch, setting, name, count):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    nvml = Nvml()
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: nvml)
+    monkeypatch.setattr(devices, "torch_has_cuda", lambda: True)
+    expected = DeviceFacts(type="cuda", name=name, features=frozenset({"sm_90"}), memory_bytes=80 << 30, count=count)
+    assert devices.detect("auto") == expected
+    assert nvml.closed
+
+
+@pytest.mark.parametrize("setting", ["", "GPU-gone"])
+def test_no_accelerator_is_visible(monkeypatch, setting):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: Nvml())
+    monkeypatch.setattr(devices, "torch_has_cuda", lambda: True)
+    assert devices.detect("auto").type == "cpu"
 
 
 @pytest.mark.parametrize(

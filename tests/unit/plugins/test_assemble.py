@@ -125,6 +125,16 @@ def test_a_broken_plugin_answers_no_events_either(site):
     assert site.assemble().ask("openlathe_select_provider", kind="x", query=None, candidates=()) == []
 
 
+def test_a_plugin_that_imports_heavily_to_register_is_objected_to(site, plugin, monkeypatch):
+    (site.folder / "transformers.py").touch()  # a stand-in, before the real one on sys.path
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    site.add("acme", "import transformers")
+    registry = site.assemble()
+    monkeypatch.delitem(sys.modules, "transformers")
+    assert plugin(registry, "acme").heavy == ("transformers",)
+    assert any("acme:plugin imports transformers to register" in problem for problem in registry.problems())
+
+
 def test_two_entry_points_to_one_module(site):
     """pluggy takes a module once only; the second entry point is told so, the first works."""
     points = {"first": "{package}.plugin", "second": "{package}.plugin"}

@@ -150,6 +150,19 @@ def test_auto_and_given_dtypes(acme):
     assert (acme.plan(dtype="float").dtype, acme.plan(dtype="half").kv_dtype) == ("float32", "float16")
 
 
+def test_a_bundled_checkpoint_is_served_by_its_name(acme):
+    package = acme.site.add_specs(
+        "bundle", "openlathe_checkpoints", "CheckpointSpec(name='mini', target='PACKAGE:data')"
+    )
+    file = acme.site.folder / package / "plugin.py"
+    file.write_text(file.read_text().replace("PACKAGE", package))
+    (file.parent / "data").mkdir()
+    (file.parent / "data" / "config.json").write_text((acme.checkpoint / "config.json").read_text())
+    for name in ("mini", "bundle/mini"):
+        plan = make_plan(EngineConfig(model=name, device="cpu"), acme.site.assemble())
+        assert plan.model_path == str(file.parent / "data")
+
+
 # -- limits -------------------------------------------------------------------------------------------------------
 
 

@@ -167,7 +167,7 @@ def _add_flag(group: Any, item: Field[Any]) -> None:
     names += [flag for flag in item.metadata["flags"] if flag.startswith("--")]
     options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": _help(item)}
     if item.type == "bool":
-        group.add_argument(*names, f"--no-{name}", action=_Switch, metavar="", **options)
+        group.add_argument(*names, f"--no-{name}", action=_Switch, **options)
         return
     options["metavar"] = item.metadata.get("metavar") or _metavar(item)
     if item.type == "list[str]":

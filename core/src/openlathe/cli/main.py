@@ -30,7 +30,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``core`` with ``argv`` (default: the process's) and returns the exit status."""
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
     except OpenlatheError as error:
         complain(f"error: {error}")
         return 2 if isinstance(error, ConfigError) else 1
@@ -67,12 +69,13 @@ def _run_own(name: str, policy: Policy, argv: list[str]) -> int:
     module = import_module(f".{name}_cmd", __package__)
     args = _parser(None, name, module).parse_args(argv)
     args.policy = policy
-    _set_up_log(os.environ.get("OPENLATHE_LOG_LEVEL", "INFO").upper())
+    _set_up_log()
     return int(module.run(args) or 0)
 
 
-def _set_up_log(level: str) -> None:
+def _set_up_log() -> None:
     """Ours at the level asked for; libraries, such as the hub's with a line per request, only where they warn."""
+    level = os.environ.get("OPENLATHE_LOG_LEVEL", "INFO").upper()
     if level not in logging.getLevelNamesMapping():
         raise ConfigError(f"OPENLATHE_LOG_LEVEL is {level!r}; choose one of DEBUG, INFO, WARNING, ERROR.")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -82,6 +85,7 @@ def _set_up_log(level: str) -> None:
 def _run_plugin(registry: Registry, name: str, argv: list[str]) -> int:
     from ..plugins.resolve import resolve
 
+    _set_up_log()
     return int(resolve(registry.get("command", name))(argv) or 0)
 
 

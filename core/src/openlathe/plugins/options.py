@@ -54,8 +54,8 @@ def _split(setting: str) -> tuple[str, str, str]:
 
 def _convert(setting: str, option: Option, text: Any) -> Any:
     converters: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _boolean}
-    convert = converters.get(option.type) or load(option.type)
     try:
+        convert = converters.get(option.type) or load(option.type)
         return convert(str(text))
     except OpenlatheError:
         raise

@@ -140,18 +140,8 @@ def make_plan(
     spec = registry.get("model", f"{model.distribution}/{model.name}").spec
     assert isinstance(spec, ModelSpec)
     reading = _model_config(model, spec.config, hf_config)
-    dtype = reading.dtype if config.dtype == "auto" else config.dtype
     groups = _groups(reading.kv_specs)
-    needs = slots.Needs(
-        config=config,
-        device=device,
-        dtype=dtype,
-        kv_dtype=dtype if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
-        num_heads=reading.num_heads,
-        features=reading.attention_features,
-        kv_specs=tuple(group.spec for group in groups),
-        quantization=(hf_config.get("quantization_config") or {}).get("quant_method"),
-    )
+    needs = _needs(config, device, reading, groups, hf_config)
     choices, notes = slots.fill(selector, registry, needs, spec, architecture, path)
     max_model_len = _max_model_len(config, reading.max_position_embeddings)
     max_num_seqs, max_num_batched_tokens = _step_sizes(config, device, max_model_len, offline)
@@ -162,7 +152,7 @@ def make_plan(
         architecture=architecture,
         hf_config=hf_config,
         config_target=spec.config,
-        dtype=dtype,
+        dtype=needs.dtype,
         kv_dtype=needs.kv_dtype,
         device=device,
         max_model_len=max_model_len,
@@ -175,6 +165,26 @@ def make_plan(
     )
     registry.ask("openlathe_configure", config=_resolved(plan))
     return plan
+
+
+def _needs(
+    config: EngineConfig,
+    device: DeviceFacts,
+    reading: ModelConfig,
+    groups: Sequence[KVGroup],
+    hf_config: Mapping[str, Any],
+) -> slots.Needs:
+    dtype = reading.dtype if config.dtype == "auto" else config.dtype
+    return slots.Needs(
+        config=config,
+        device=device,
+        dtype=dtype,
+        kv_dtype=dtype if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
+        num_heads=reading.num_heads,
+        features=reading.attention_features,
+        kv_specs=tuple(group.spec for group in groups),
+        quantization=(hf_config.get("quantization_config") or {}).get("quant_method"),
+    )
 
 
 def _model_config(model: Choice, target: str, hf_config: Mapping[str, Any]) -> ModelConfig:

@@ -140,6 +140,10 @@ class Registry:
                 if _faulty(item.state) and plugin.state is State.ACTIVE:
                     spec = item.provider.spec
                     found.append(f"{spec.kind} {spec.name!r} of {plugin.id} is {item.state}: {item.reason}.")
+            if plugin.heavy:
+                found.append(
+                    f"{plugin.id} imports {', '.join(plugin.heavy)} to register; its targets are the place for it."
+                )
         found += [ambiguity(kind, name, providers) for kind, name, providers in self.ambiguous()]
         return found + self._missing()
 
