@@ -85,10 +85,11 @@ class MarkedCalls(StreamMachine):
         #: Nothing but such text since a call ended; and its closing marker has not been seen either.
         self._after_call = False
         self._close_due = False
+        #: The call that is being read, or comes next.
         self._index = 0
-        self._body: CallBody | None = None
+        self._body = format.body(context)
         self._started = False
-        #: What was read of a call that has not started, as it came.
+        #: What was read of it before it started, as it came.
         self._unstarted: list[Piece] = []
 
     # -- between calls
@@ -137,7 +138,6 @@ class MarkedCalls(StreamMachine):
 
     def _inside(self, text: str, pos: int, special: Special | None) -> int:
         body = self._body
-        assert body is not None
         end = body.feed(text, pos)
         if not self._started:
             if end > pos:
@@ -149,7 +149,7 @@ class MarkedCalls(StreamMachine):
         if body.done:
             self._end_call()
         elif body.failed:
-            self._give_up(body)
+            self._give_up()
         return end
 
     def _start_call(self, name: str) -> None:
@@ -164,11 +164,11 @@ class MarkedCalls(StreamMachine):
         self._scanner.watch(self._any_marker)
         self._state = self._outside
 
-    def _give_up(self, body: CallBody) -> None:
+    def _give_up(self) -> None:
         if self._started:
             self._index += 1
-            if body.held:
-                self._out.append(Text(body.held))
+            if self._body.held:
+                self._out.append(Text(self._body.held))
         self._out.extend(self._unstarted)
         self._after_call = self._close_due = False
         self._scanner.watch(self._opening)
@@ -176,10 +176,8 @@ class MarkedCalls(StreamMachine):
 
     def _finish(self) -> None:
         if self._state == self._inside:
-            assert self._body is not None
-            self._give_up(self._body)
+            self._give_up()
             return
-        if held := self._scanner.release():
-            self._pass_text(held)
+        self._pass_text(self._scanner.release())
         if not self._after_call:
             self._flush_gap()

@@ -96,51 +96,42 @@ class JsonCall:
                 self._write = self._fresh.append
                 self._has_arguments = True
             elif character == '"':
-                self._quoted = _QuotedObject()
-                self._write, self._end = self._write_quoted, self._end_quoted
+                self._quoted = _QuotedObject(self._fresh.append)
+                self._write, self._end = self._quoted.write, self._quoted.end
                 self._has_arguments = True
         return character in '{"n'
-
-    def _write_quoted(self, raw: str) -> None:
-        assert self._quoted is not None
-        self._fresh.append(self._quoted.feed(raw))
-
-    def _end_quoted(self) -> bool:
-        assert self._quoted is not None
-        self._has_arguments = not self._quoted.empty
-        return self._quoted.empty or self._quoted.complete
 
     def _finish(self) -> None:
         self.done = self.name is not None
         self.failed = self.name is None
-        if self.done and not self._has_arguments:
+        if not self._has_arguments or (self._quoted is not None and self._quoted.empty):
             self._fresh.append("{}")
 
 
 class _QuotedObject:
     """An object written inside a JSON string: passed on as it arrives; whether it is valid is known at its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, pass_on: Callable[[str], None]) -> None:
         self.empty = True
-        self._spoiled = False
+        self._pass_on = pass_on
         self._decoder = JsonStringDecoder()
         self._scanner = JsonScanner(opening="{")
+        self._spoiled = False
 
     @property
     def held(self) -> str:
         return self._decoder.held
 
-    @property
-    def complete(self) -> bool:
-        return self._scanner.stop is Stop.DONE and not self._spoiled
-
-    def feed(self, raw: str) -> str:
-        text = self._decoder.feed(raw)
+    def write(self, raw: str) -> None:
+        text, pos = self._decoder.feed(raw), 0
         self.empty = self.empty and not text
-        runs, pos = [], 0
         while pos < len(text) and self._scanner.stop not in (Stop.DONE, Stop.FAILED):
             start, pos = pos, self._scanner.feed(text, pos)
-            runs.append(escape_control(text[start:pos], self._scanner.stop))
+            self._pass_on(escape_control(text[start:pos], self._scanner.stop))
         rest = text[pos:]
+        self._pass_on(rest)
         self._spoiled = self._spoiled or bool(rest.strip())
-        return "".join(runs) + rest
+
+    def end(self) -> bool:
+        """Whether it was an object, or nothing at all."""
+        return self.empty or (self._scanner.stop is Stop.DONE and not self._spoiled)
