@@ -6,15 +6,18 @@ Everything here is read from signatures, dataclass fields and docstrings, so tha
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
+from openlathe.cli import vllm_flags as flags
 from openlathe.config import EngineConfig, ServerConfig
-from openlathe.server import metrics
+from openlathe.server import fields as server_fields
+from openlathe.server import metrics, requests
 from openlathe.spi import KINDS, REGISTRATION_HOOKS, Option, Spec, events, hookspecs, kv, protocols, queries
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -30,6 +33,7 @@ def pages() -> dict[str, str]:
         "specs.md": specs(),
         "protocols.md": protocol_page(),
         "settings.md": settings(),
+        "requests.md": request_page(),
         "metrics.md": metric_page(),
     }
     return {name: f"{NOTE}\n\n{text.rstrip()}\n" for name, text in made.items()}
@@ -88,7 +92,38 @@ def settings() -> str:
     for group in dict.fromkeys(item.metadata["group"] for item in items):
         parts.append(f"## {group.capitalize()}")
         rows = [setting_row(item) for item in items if item.metadata["group"] == group]
-        parts.append("\n".join(["| flag | default | what it does |", "|---|---|---|", *rows]))
+        parts.append(table(("flag", "default", "what it does"), rows))
+    parts += ["## Flags known from vLLM", "Accepted, with a line in the log:"]
+    parts.append(
+        table(("flag", "what became of it"), ((ticked(flag), note) for flag, (_, note) in flags.ACCEPTED.items()))
+    )
+    parts.append("Accepted with the one value that is what happens anyway:")
+    parts.append(table(("flag", "value"), ((ticked(flag), ticked(value)) for flag, value in flags.HARMLESS.items())))
+    parts.append("Refused by name:")
+    refused = [
+        (", ".join(map(ticked, names)), f"no installed plugin brings {what}") for what, names in flags.MISSING.items()
+    ]
+    refused += [(", ".join(map(ticked, names)), why) for why, names in flags.OTHERWISE.items()]
+    parts.append(table(("flag", "why"), refused))
+    return "\n\n".join(parts)
+
+
+def request_page() -> str:
+    parts = [
+        "# Request fields",
+        "A field that asks for what this server does not do is refused by name. One that nobody knows is named in the "
+        f"answer's header `{server_fields.UNKNOWN_FIELDS_HEADER}` and in the log.",
+    ]
+    parts += ["## Understood", code(inspect.getsource(requests).partition("import Meta\n")[2].strip())]
+    parts += ["## Refused", "Unless they have the value given, or null:"]
+    refused = server_fields.REFUSED.items()
+    parts.append(
+        table(
+            ("field", "value"),
+            ((ticked(name), ticked(json.dumps(value[0])) if value else "") for name, value in refused),
+        )
+    )
+    parts += ["## Without effect", ", ".join(map(ticked, sorted(server_fields.HARMLESS))) + "."]
     return "\n\n".join(parts)
 
 
@@ -102,14 +137,13 @@ def metric_page() -> str:
     groups = {"Gauges": metrics.GAUGES, "Counters": metrics.COUNTERS, "Histograms": metrics.HISTOGRAMS}
     for title, group in groups.items():
         rows = [metric_row(name, about, title == "Counters") for name, about in group.items()]
-        parts += [f"## {title}", "\n".join(["| metric | labels | what it counts |", "|---|---|---|", *rows])]
+        parts += [f"## {title}", table(("metric", "labels", "what it counts"), rows)]
     return "\n\n".join(parts)
 
 
-def metric_row(name: str, about: Any, is_counter: bool) -> str:
+def metric_row(name: str, about: Any, is_counter: bool) -> tuple[str, str, str]:
     help, more = about if is_counter else (about if isinstance(about, str) else about[0], ())
-    labels = ", ".join(f"`{label}`" for label in more)
-    return f"| `{name}{'_total' if is_counter else ''}` | {labels} | {help} |"
+    return ticked(name + "_total" * is_counter), ", ".join(map(ticked, more)), help
 
 
 # -- pieces of pages ----------------------------------------------------------------------------------------------
@@ -141,18 +175,26 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-def setting_row(item: Field[Any]) -> str:
-    flags = [f"--{item.name.replace('_', '-')}", *item.metadata["flags"]]
+def setting_row(item: Field[Any]) -> tuple[str, str, str]:
+    names = [f"--{item.name.replace('_', '-')}", *item.metadata["flags"]]
     if item.type == "bool":
-        flags.insert(1, f"--no-{item.name.replace('_', '-')}")
+        names.insert(1, f"--no-{item.name.replace('_', '-')}")
     value = item.default_factory() if item.default_factory is not MISSING else item.default
     help = item.metadata["help"]
     if choices := item.metadata.get("choices"):
-        help += f"; one of {', '.join(f'`{choice}`' for choice in choices)}"
+        help += f"; one of {', '.join(map(ticked, choices))}"
     if isinstance(value, bool):
         value = "on" if value else "off"
-    shown_default = "" if value in (None, [], {}, "") else f"`{value}`"
-    return f"| {', '.join(f'`{flag}`' for flag in flags)} | {shown_default} | {help} |"
+    return ", ".join(map(ticked, names)), "" if value in (None, [], {}, "") else ticked(value), help
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ticked(value: object) -> str:
+    return f"`{value}`"
 
 
 def signature(name: str, function: Callable[..., Any]) -> str:
