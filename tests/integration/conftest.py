@@ -23,17 +23,21 @@ START_SECONDS = 60.0
 
 @dataclass
 class RunningServer:
-    """A ``serve`` process; ``log`` is its standard error."""
+    """A ``serve`` process; ``log`` is its standard error, ``cpu_seconds`` what it and its engine took to be ready."""
 
     process: subprocess.Popen[str]
     url: str
     log: Path
-    seconds: float
+    cpu_seconds: float
     keys: list[str] = field(default_factory=list)
 
     @property
     def openai(self) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.keys[0] if self.keys else "none", max_retries=0)
+
+    @property
+    def children(self) -> list[int]:
+        return children(self.process.pid)
 
     @property
     def http(self) -> httpx.Client:
@@ -54,6 +58,17 @@ class RunningServer:
                 return self.gauge("kv_cache_usage_perc") == 0
             time.sleep(0.05)
         return False
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children so far."""
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = sum(int(field) for field in own[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(child) for child in children(pid))
 
 
 def free_port() -> int:
@@ -77,7 +92,7 @@ def serving(folder: Path, checkpoint: Path, *flags: str, keys: list[str] | None 
             assert process.poll() is None, log.read_text()
             assert time.monotonic() - started < START_SECONDS, log.read_text()
             time.sleep(0.05)
-        yield RunningServer(process, url, log, time.monotonic() - started, keys or [])
+        yield RunningServer(process, url, log, cpu_seconds(process.pid), keys or [])
     finally:
         process.terminate()
         try:

@@ -28,7 +28,8 @@ from openlathe.spi.errors import EngineDeadError, InvalidRequest
 class FakeEngine:
     """Answers every request with the same text, in ticks of ``tick`` tokens, and obeys limits and stop tokens.
 
-    ``gate`` holds all answers back until it is set; ``fail_at`` and ``die_at`` end a request before that token.
+    ``gate`` holds all answers back until it is set, ``hold_at`` for ever before that token; ``fail_at`` and ``die_at``
+    end a request there.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -40,6 +41,7 @@ class FakeEngine:
         self.tick = 1
         self.gate = asyncio.Event()
         self.gate.set()
+        self.hold_at: int | None = None
         self.fail_at: int | None = None
         self.die_at: int | None = None
         self.requests: list[EngineRequest] = []
@@ -56,6 +58,8 @@ class FakeEngine:
             for position, token in enumerate(ids):
                 await self.gate.wait()
                 await asyncio.sleep(0)
+                if position == self.hold_at:
+                    await asyncio.Event().wait()
                 self._fault(position)
                 waiting.append(self._output(request, position, token))
                 if waiting[-1].finish_reason or len(waiting) == self.tick:

@@ -78,6 +78,7 @@ def test_models(server: Any) -> None:
     listed = server.get("/v1/models").json()
     assert listed["object"] == "list"
     assert [card["id"] for card in listed["data"]] == ["tiny", "alias"]
+    assert server.get("/v1/models/").json() == listed
     card = server.get("/v1/models/alias").json()
     assert card == listed["data"][1]
     assert (card["object"], card["max_model_len"]) == ("model", 512)
@@ -93,3 +94,12 @@ def test_health_and_version(server: Any) -> None:
 def test_answers_carry_the_name_the_client_used(server: Any) -> None:
     assert server.chat(model="alias").json()["model"] == "alias"
     assert server.complete(model="tiny").json()["model"] == "tiny"
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_requests_are_logged_where_that_is_asked_for(
+    make_server: Any, caplog: pytest.LogCaptureFixture, logs: bool
+) -> None:
+    caplog.set_level("INFO")
+    make_server(enable_log_requests=logs).complete([5, 6], temperature=0.125)
+    assert ("prompts of [2] tokens" in caplog.text and "temperature=0.125" in caplog.text) is logs

@@ -138,6 +138,11 @@ def test_prompts(server: Any, prompt: Any) -> None:
     check_error(server.post("/v1/completions", {"prompt": prompt}))
 
 
+def test_more_answers_than_one_request_may_ask_for(server: Any) -> None:
+    check_error(server.complete([[1]] * 1000, n=5), param="n")
+    check_error(server.complete([[1]] * 1025), param="prompt")
+
+
 def test_a_prompt_that_does_not_fit_says_the_limit(server: Any) -> None:
     message = check_error(server.complete([1] * 512))
     assert "512" in message
@@ -179,12 +184,14 @@ def test_tables_and_structs_do_not_overlap() -> None:
     assert not HARMLESS & REFUSED.keys()
 
 
-def test_unknown_fields_are_reported_in_a_header(server: Any, read_events: Any) -> None:
+def test_unknown_fields_are_reported_in_a_header_and_logged(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     fields = {"temprature": 0, "user": "me", "x\n, y": 1}
     response = server.chat(**fields)
     assert response.headers[UNKNOWN_FIELDS_HEADER] == "temprature, x???y"
     streamed = server.chat(**fields, stream=True)
     assert streamed.headers[UNKNOWN_FIELDS_HEADER] == "temprature, x???y"
+    assert "unknown here: temprature, x???y." in caplog.text
     assert UNKNOWN_FIELDS_HEADER not in server.chat(user="me").headers
 
 

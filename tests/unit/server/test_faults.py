@@ -11,15 +11,15 @@ import pytest
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
-async def call(server: Any, path: str, body: dict[str, Any], *, leave: asyncio.Event | None) -> list[dict[str, Any]]:
-    """One ASGI call by hand, whose client hangs up when ``leave`` is set; what the application sent."""
-    sent: list[dict[str, Any]] = []
+async def call(
+    server: Any, path: str, body: dict[str, Any], *, leave: asyncio.Event, sent: list[dict[str, Any]]
+) -> None:
+    """One ASGI call by hand, whose client hangs up when ``leave`` is set; ``sent`` gets what the application sends."""
     given = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
 
     async def receive() -> dict[str, Any]:
         for message in given:
             return message
-        assert leave is not None
         await leave.wait()
         return {"type": "http.disconnect"}
 
@@ -40,7 +40,6 @@ async def call(server: Any, path: str, body: dict[str, Any], *, leave: asyncio.E
         "root_path": "",
     }
     await server.app(scope, receive, send)
-    return sent
 
 
 async def until(condition: Any) -> None:
@@ -54,13 +53,13 @@ async def until(condition: Any) -> None:
 def test_a_client_that_leaves_before_the_first_token(server: Any, stream: bool, n: int) -> None:
     async def scenario() -> None:
         server.engine.gate.clear()
-        leave = asyncio.Event()
+        leave, sent = asyncio.Event(), []
         body = {"prompt": "Hi", "stream": stream, "n": n}
-        running = asyncio.create_task(call(server, "/v1/completions", body, leave=leave))
+        running = asyncio.create_task(call(server, "/v1/completions", body, leave=leave, sent=sent))
         await until(lambda: len(server.engine.running) == n)
         assert server.state.in_flight == n
         leave.set()
-        sent = await running
+        await running
         assert sent == []
         assert not server.engine.running
 
@@ -69,16 +68,15 @@ def test_a_client_that_leaves_before_the_first_token(server: Any, stream: bool, 
 
 
 def test_a_client_that_leaves_in_mid_stream(server: Any) -> None:
-    server.engine.text = "word " * 200
+    server.engine.hold_at = 2
 
     async def scenario() -> None:
-        leave = asyncio.Event()
-        body = {"prompt": "Hi", "stream": True, "max_tokens": 300, "n": 2}
-        running = asyncio.create_task(call(server, "/v1/completions", body, leave=leave))
-        await until(lambda: server.engine.running)
-        await asyncio.sleep(0.01)
+        leave, sent = asyncio.Event(), []
+        body = {"prompt": "Hi", "stream": True, "n": 2}
+        running = asyncio.create_task(call(server, "/v1/completions", body, leave=leave, sent=sent))
+        await until(lambda: len(sent) >= 2)
         leave.set()
-        sent = await running
+        await running
         assert sent[0]["status"] == 200
         assert sent[-1]["more_body"]
 
@@ -125,6 +123,25 @@ def test_a_request_that_the_engine_refuses(server: Any) -> None:
         response = server.complete(stream=stream)
         assert response.status_code == 400
         assert response.json()["error"]["message"] == "The engine refused this request."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stop_ends_requests_with_an_error_they_can_read(make_server: Any, stream: bool) -> None:
+    server = make_server()
+    server.engine.hold_at = 2
+
+    async def scenario() -> Any:
+        one: tuple[str, str, dict[str, Any]] = ("POST", "/v1/completions", {"json": {"prompt": "Hi", "stream": stream}})
+        waiting = asyncio.create_task(server.requests(one))
+        await until(lambda: server.engine.running)
+        await asyncio.sleep(0.01)
+        server.state.interrupt()
+        return [*await waiting, *await server.requests(one)]
+
+    interrupted, refused = asyncio.run(scenario())
+    assert (interrupted.status_code, refused.status_code) == (200 if stream else 503, 503)
+    assert "stopping" in interrupted.text
+    assert not server.engine.running
 
 
 def test_an_unexpected_fault_is_a_500_without_its_details(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from openlathe.plugins.assemble import assemble
 from openlathe.plugins.discover import Candidate
-from openlathe.server.api import ServerAPI, json_response, read
+from openlathe.server.api import ChatRequest, Dialect, ServerAPI, json_response, read
 from openlathe.server.observers import Observers
-from openlathe.spi import EngineInfo, FinishedRequest, PluginError, RoutesSpec, hookimpl
+from openlathe.spi import Content, EngineInfo, FinishedRequest, PluginError, RoutesSpec, hookimpl
 
 INFO = EngineInfo(model="tiny", served_names=("tiny",), plan={})
 RECORD = FinishedRequest(
@@ -35,6 +35,40 @@ def count_routes(api: ServerAPI) -> list[Route]:
         return json_response({"tokens": len(await api.encode(body.text))}, request)
 
     return [Route("/acme/count", count, methods=["POST"])]
+
+
+class Said(msgspec.Struct, tag="said"):
+    text: str
+
+
+class ShoutDialect(Dialect):
+    """Another API: named events and no [DONE]."""
+
+    done = b""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def chunks(self, tick: Any) -> list[Said]:
+        return [Said(event.text.upper()) for _, delta in tick for event in delta.events if isinstance(event, Content)]
+
+    def fold(self, chunks: Any) -> None:
+        self.said += [chunk.text for chunk in chunks]
+
+    def answer(self) -> Said:
+        return Said("".join(self.said))
+
+    def encode(self, chunks: Any) -> bytes:
+        return b"".join(b"event: said\ndata: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks)
+
+
+def shout_routes(api: ServerAPI) -> list[Route]:
+    async def shout(request: Any) -> Any:
+        body = await read(request, ChatRequest)
+        job = await api.chat_job(request, body)
+        return api.answer(request, job, ShoutDialect(), stream=bool(body.stream))
+
+    return [Route("/acme/shout", shout, methods=["POST"])]
 
 
 def greedy_routes(api: ServerAPI) -> list[Route]:
@@ -62,7 +96,7 @@ def registry_with() -> Iterator[Callable[..., Any]]:
     def make(**hooks: Callable[..., Any]) -> Any:
         sys.modules["acme_plugin"] = plugin_with(**hooks)
         home = sys.modules["acme_routes"] = types.ModuleType("acme_routes")
-        for function in (count_routes, greedy_routes, broken_routes):
+        for function in (count_routes, shout_routes, greedy_routes, broken_routes):
             setattr(home, function.__name__, function)
         names = {"name": "acme", "distribution": "acme", "version": "1.0", "value": "acme_plugin"}
         candidate = Candidate(**names, group="openlathe.v1", origin="path")
@@ -88,6 +122,17 @@ def test_a_plugin_serves_routes_of_its_own(make_server: Any, registry_with: Any)
     assert answer.headers["x-openlathe-unknown-fields"] == "x"
     wrong = server.post("/acme/count", {"text": 3}, **options)
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "text")
+
+
+def test_a_plugin_speaks_another_dialect_over_the_same_stream(make_server: Any, registry_with: Any) -> None:
+    server = make_server(registry=registry_with(openlathe_routes=routes("shout_routes")))
+    body = {"messages": [{"role": "user", "content": "Hi"}], "chat_template_kwargs": {"enable_thinking": False}}
+    assert server.post("/acme/shout", body).json() == {"type": "said", "text": "HELLO THERE."}
+    lines = server.post("/acme/shout", {**body, "stream": True}).text.split("\n\n")[:-1]
+    assert all(line.startswith("event: said\ndata: ") for line in lines)
+    said = [msgspec.json.decode(line.partition("data: ")[2]) for line in lines]
+    assert "".join(event["text"] for event in said) == "HELLO THERE."
+    assert server.post("/acme/shout", {"messages": []}).status_code == 400
 
 
 @pytest.mark.parametrize("target, says", [("greedy_routes", "/v1/models"), ("broken_routes", "no such thing")])

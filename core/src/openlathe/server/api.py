@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ..frontend.choice import Delta
 from ..frontend.tokenize import Tokenizer
@@ -30,7 +29,7 @@ from .chat import chat_job
 from .generation import Job, Tick, generate
 from .requests import ChatRequest
 from .responses import Usage
-from .sse import Answer, Dialect, encode_events
+from .sse import Answer, Dialect
 from .state import Engine, ServerState
 from .usage import usage
 
@@ -39,6 +38,7 @@ API_VERSION = 1
 
 __all__ = [
     "API_VERSION",
+    "Answer",
     "ChatRequest",
     "Delta",
     "Dialect",
@@ -47,7 +47,6 @@ __all__ = [
     "ServerAPI",
     "Tick",
     "Usage",
-    "encode_events",
     "json_response",
     "read",
     "read_object",
@@ -90,6 +89,6 @@ class ServerAPI:
         """Runs ``job``: admission, metrics and abort included. Close the generator to abort."""
         return generate(self._state, job)
 
-    def answer(self, request: Request, job: Job, dialect: Dialect, *, stream: bool) -> Response:
+    def answer(self, request: Request, job: Job, dialect: Dialect, *, stream: bool) -> Answer:
         """``job``'s stream in ``dialect``, as events or folded; aborted when the client hangs up."""
         return Answer(request, generate(self._state, job), dialect, stream=stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from ..plugins.registry import Registry
 from ..plugins.resolve import resolve
@@ -23,9 +22,7 @@ from .errors import on_error
 from .middleware import ApiKeys, RequestId
 from .state import ServerState
 
-logger = logging.getLogger(__name__)
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 #: (path, method, endpoint)
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from starlette.responses import Response
 
 from ..spi.errors import InvalidRequest
 from .fields import UNKNOWN_FIELDS_HEADER, check_fields, header_value
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -29,7 +32,9 @@ async def read(request: Request, kind: type[T]) -> T:
 def checked(request: Request, sent: dict[str, Any], kind: type[T]) -> T:
     """``sent`` as ``kind``, its fields held against the tables of :mod:`.fields`."""
     body = convert(sent, kind)
-    request.state.unknown_fields = check_fields(sent, frozenset(kind.__struct_fields__))
+    unknown = request.state.unknown_fields = check_fields(sent, frozenset(kind.__struct_fields__))
+    if unknown:
+        logger.info("%s: a request has fields that are unknown here: %s.", request.url.path, header_value(unknown))
     return body
 
 

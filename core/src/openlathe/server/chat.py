@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ..frontend.tokenize import SEAM
 from ..spi.errors import InvalidRequest
@@ -22,7 +21,7 @@ from .state import ServerState
 _TAIL = 2048
 
 
-async def chat_completions(request: Request) -> Response:
+async def chat_completions(request: Request) -> Answer:
     state: ServerState = request.app.state.server
     body = await read(request, ChatRequest)
     job = await chat_job(state, body, request.state.request_id)

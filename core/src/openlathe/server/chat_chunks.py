@@ -28,11 +28,12 @@ from .responses import (
     ToolCallDelta,
     Usage,
 )
+from .sse import Dialect
 from .state import ServerState
 from .usage import StreamUsage, usage
 
 
-class ChatDialect:
+class ChatDialect(Dialect):
     """Deltas as chunks, and their fold."""
 
     def __init__(self, state: ServerState, job: Job, body: ChatRequest) -> None:

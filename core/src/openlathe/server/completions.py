@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, Struct
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ..engine.messages import TokenLogprobs
 from ..frontend.choice import Delta
@@ -16,17 +15,17 @@ from ..spi.events import Content
 from .body import read
 from .generation import Job, Tick, generate
 from .logprobs import CompletionLogprobsBuilder
-from .requests import MAX_PROMPTS, CompletionRequest
+from .requests import MAX_PROMPTS, MAX_SEQUENCES, CompletionRequest
 from .responses import Completion, CompletionChoice, CompletionLogprobs, Usage
 from .sampling import check_prompt_ids, logprob_count, sampling_params, token_budget
-from .sse import Answer
+from .sse import Answer, Dialect
 from .state import ServerState
 from .usage import StreamUsage, usage
 
 DEFAULT_MAX_TOKENS = 16
 
 
-async def completions(request: Request) -> Response:
+async def completions(request: Request) -> Answer:
     state: ServerState = request.app.state.server
     body = await read(request, CompletionRequest)
     job = await _job(state, body, request.state.request_id)
@@ -37,6 +36,10 @@ async def completions(request: Request) -> Response:
 async def _job(state: ServerState, body: CompletionRequest, request_id: str) -> Job:
     model = state.served_model(body.model)
     prompts = await _prompts(state, body)
+    if len(prompts) * (body.n or 1) > MAX_SEQUENCES:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts with n {body.n} are more than {MAX_SEQUENCES} answers.", param="n"
+        )
     budget = token_budget(state, prompts, body.max_tokens, "max_tokens", DEFAULT_MAX_TOKENS)
     logprobs = logprob_count(state, body.logprobs, "logprobs")
     return Job(
@@ -69,7 +72,7 @@ async def _prompts(state: ServerState, body: CompletionRequest) -> list[list[int
     return prompts
 
 
-class CompletionDialect:
+class CompletionDialect(Dialect):
     """Deltas as ``text_completion`` chunks, and their fold."""
 
     def __init__(self, state: ServerState, job: Job, body: CompletionRequest) -> None:

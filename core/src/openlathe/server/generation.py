@@ -60,6 +60,9 @@ async def generate(state: ServerState, job: Job) -> AsyncGenerator[Tick, None]:
     count = job.sampling.n * len(job.prompts)
     with state.admitted(job.request_id, count) as request_id:
         state.metrics.observe("request_params_n", job.sampling.n)
+        if state.config.enable_log_requests:
+            lengths = [len(prompt) for prompt in job.prompts]
+            logger.info("Request %s: prompts of %s tokens, %s.", request_id, lengths, job.sampling)
         sequences = [_sequence(state, job, f"{request_id}-{index}", index) for index in range(count)]
         stream = _alone(sequences[0]) if count == 1 else _together(sequences)
         async with aclosing(stream):

@@ -27,7 +27,8 @@ async def list_models(request: Request) -> Response:
 
 async def show_model(request: Request) -> Response:
     state: ServerState = request.app.state.server
-    return json_response(_card(state, state.served_model(request.path_params["model"])))
+    name = request.path_params["model"]
+    return json_response(_card(state, state.served_model(name))) if name else await list_models(request)
 
 
 def _card(state: ServerState, name: str) -> ModelCard:

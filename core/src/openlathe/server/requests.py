@@ -12,6 +12,7 @@ from msgspec import Meta
 
 MAX_N = 128
 MAX_PROMPTS = 1024
+MAX_SEQUENCES = 4096
 MAX_STOPS = 16
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -50,7 +51,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
 
     priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
-    request_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    request_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,128}$")] | None = None
 
 
 class Function(msgspec.Struct, kw_only=True):

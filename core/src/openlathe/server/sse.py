@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,37 +17,52 @@ from .body import encoder, unknown_fields_header
 from .errors import describe
 from .generation import Tick
 
-logger = logging.getLogger(__name__)
+_EVENT_STREAM = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
 
-_EVENT, _END, _DONE = b"data: ", b"\n\n", b"data: [DONE]\n\n"
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-
-class Dialect(Protocol):
+class Dialect(ABC):
     """An API's way to say what a stream brought. A whole answer is the fold of the chunks, so the two cannot differ."""
 
+    #: What ends a stream, behind the last chunk or an error.
+    done = b"data: [DONE]\n\n"
+
+    @abstractmethod
     def chunks(self, tick: Tick) -> Sequence[msgspec.Struct]: ...
 
     def last_chunks(self) -> Sequence[msgspec.Struct]:
         """What follows the last tick of a stream, such as the usage."""
-        ...
+        return ()
 
+    @abstractmethod
     def fold(self, chunks: Sequence[msgspec.Struct]) -> None:
         """Takes chunks into the whole answer."""
-        ...
 
-    def answer(self) -> msgspec.Struct: ...
+    @abstractmethod
+    def answer(self) -> msgspec.Struct:
+        """The whole answer, once everything is folded."""
+
+    def encode(self, chunks: Sequence[msgspec.Struct]) -> bytes:
+        """Chunks, or an ``ErrorBody``, as events, in one piece of bytes for one write."""
+        buffer = bytearray()
+        for chunk in chunks:
+            buffer += b"data: "
+            encoder.encode_into(chunk, buffer, -1)
+            buffer += b"\n\n"
+        return bytes(buffer)
 
 
-class Answer(Response):
-    """Answers a generation request. The job is aborted when the client hangs up, even before its first token."""
+class Answer:
+    """The ASGI answer to a generation request; a client that hangs up aborts the job, even before its first token."""
 
     def __init__(self, request: Request, ticks: AsyncGenerator[Tick, None], dialect: Dialect, *, stream: bool) -> None:
         self._ticks = ticks
         self._dialect = dialect
         self._stream = stream
-        self._more_headers = unknown_fields_header(request)
-        self.background = None
+        self._headers = unknown_fields_header(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = self._send_events(send) if self._stream else self._send_whole(scope, receive, send)
@@ -58,7 +73,7 @@ class Answer(Response):
             async for tick in self._ticks:
                 self._dialect.fold(self._dialect.chunks(tick))
         body = encoder.encode(self._dialect.answer())
-        await Response(body, 200, self._more_headers, "application/json")(scope, receive, send)
+        await Response(body, 200, self._headers, "application/json")(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
         """The status waits for the first tick: what goes wrong before it is still answered with its own."""
@@ -71,28 +86,18 @@ class Answer(Response):
                     if not started:
                         started = True
                         await send(self._start())
-                    await send({"type": "http.response.body", "body": encode_events(chunks), "more_body": True})
-            tail = encode_events(self._dialect.last_chunks()) + _DONE
+                    await send({"type": "http.response.body", "body": self._dialect.encode(chunks), "more_body": True})
+            tail = self._dialect.encode(self._dialect.last_chunks())
         except Exception as error:
             if not started:
                 raise
-            tail = encode_events([describe(error)[1]]) + _DONE
-        await send({"type": "http.response.body", "body": tail, "more_body": False})
+            tail = self._dialect.encode([describe(error)[1]])
+        await send({"type": "http.response.body", "body": tail + self._dialect.done, "more_body": False})
 
     def _start(self) -> dict[str, Any]:
-        headers = {"Content-Type": "text/event-stream; charset=utf-8", **_HEADERS, **self._more_headers}
+        headers = {**_EVENT_STREAM, **self._headers}
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         return {"type": "http.response.start", "status": 200, "headers": raw}
-
-
-def encode_events(chunks: Sequence[msgspec.Struct]) -> bytes:
-    """``chunks`` as events, in one piece of bytes for one write."""
-    buffer = bytearray()
-    for chunk in chunks:
-        buffer += _EVENT
-        encoder.encode_into(chunk, buffer, -1)
-        buffer += _END
-    return bytes(buffer)
 
 
 async def _unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
