@@ -22,7 +22,7 @@ from .frontend.render import ChatRenderer, load_template
 from .frontend.tokenize import Tokenizer
 from .plugins.assemble import assemble
 from .plugins.plan import make_plan
-from .plugins.policy import read_policy
+from .plugins.policy import Policy, read_policy
 from .spi.errors import ConfigError, InvalidRequest
 from .spi.events import Content
 
@@ -61,12 +61,13 @@ class LLM:
     """A model with its engine, in this process.
 
     ``engine_args`` are the settings of :class:`~openlathe.config.EngineConfig` by their names, as the flags of
-    ``serve`` are. Raises ``ConfigError``, ``CheckpointError`` or ``PluginError`` with one sentence.
+    ``serve`` are; ``policy`` says which plugins may take part (default: what the environment says). Raises
+    ``ConfigError``, ``CheckpointError`` or ``PluginError`` with one sentence.
     """
 
-    def __init__(self, model: str, **engine_args: Any) -> None:
+    def __init__(self, model: str, *, policy: Policy | None = None, **engine_args: Any) -> None:
         config = EngineConfig.from_dict({"model": str(model), **engine_args})
-        registry = assemble(read_policy(())[0])
+        registry = assemble(policy or read_policy(())[0])
         path = locate(str(model), config, registry)
         if config.load_format != "dummy":
             check_weights(path)

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     prompts = args.prompt or _read(args.lines)
     from openlathe import LLM
 
-    llm = LLM(**config.to_dict())
+    llm = LLM(**config.to_dict(), policy=args.policy)
     params = _sampling(args, llm)
     if len(prompts) == 1 and not args.json and not args.no_stream:
         _stream(llm, prompts[0], params)

@@ -7,7 +7,6 @@ are as many buffers as the largest of those groups has layers, each of ``num_blo
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..devices import cpu_kv_cache_bytes
 from ..spi.errors import ConfigError
 from ..spi.kv import KVSpec
 from ..spi.protocols import KVLayout, KVPages
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
-
-logger = logging.getLogger(__name__)
-
-#: Size of the KV cache on a CPU unless a flag says otherwise, and the share of free memory it may take at most.
-CPU_KV_CACHE_BYTES = 4 << 30
-CPU_FREE_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -121,18 +115,6 @@ def _kv_cache_bytes(plan: Plan, device: torch.device) -> int:
     if wanted is not None:
         return wanted
     if device.type == "cpu":
-        return min(CPU_KV_CACHE_BYTES, int(_available_memory() * CPU_FREE_SHARE))
+        return cpu_kv_cache_bytes()
     free, total = torch.cuda.mem_get_info(device)
     return int(total * plan.config.gpu_memory_utilization) - (total - free)
-
-
-def _available_memory() -> int:
-    """Bytes that can be had without swapping, by the kernel's own estimate."""
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        logger.info("No /proc/meminfo here; the KV cache gets its default size.")
-    return int(CPU_KV_CACHE_BYTES / CPU_FREE_SHARE)
