@@ -23,9 +23,16 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(path: Path, hf_config: Any = None, eos: int | None = 9, **config: Any) -> GenerationDefaults:
-    plan = SimpleNamespace(config=EngineConfig(**config), model_path=str(path), hf_config=hf_config or {})
-    return GenerationDefaults.load(plan, SimpleNamespace(eos_token_id=eos))  # type: ignore[arg-type]
+def load(
+    path: Path, hf_config: Any = None, eos: int | None = 9, own_template: bool = True, **config: Any
+) -> GenerationDefaults:
+    choices = {"chat-template": SimpleNamespace(options={"stop": ["<end>", "<unknown>"]})}
+    plan = SimpleNamespace(
+        config=EngineConfig(**config), model_path=str(path), hf_config=hf_config or {}, choices=choices
+    )
+    template = "a template of its own" if own_template else None
+    tokenizer = SimpleNamespace(eos_token_id=eos, chat_template=template, token_id={"<end>": 77}.get)
+    return GenerationDefaults.load(plan, tokenizer)  # type: ignore[arg-type]
 
 
 def test_auto_takes_the_checkpoints_and_says_so(model: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,3 +90,9 @@ def test_what_is_not_supported_is_named(tmp_path: Path, caplog: pytest.LogCaptur
     (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 1.05, "top_p": null}')
     assert load(tmp_path).sampling == {}
     assert "repetition_penalty 1.05" in caplog.text
+
+
+def test_a_plugins_template_brings_the_tokens_that_end_its_turns(model: Path) -> None:
+    own = load(model)
+    assert load(model, own_template=False).eos_token_ids == (*own.eos_token_ids, 77)
+    assert load(model, chat_template="chatml").eos_token_ids == (*own.eos_token_ids, 77)

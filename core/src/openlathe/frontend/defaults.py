@@ -56,7 +56,8 @@ class GenerationDefaults:
         sampling |= {
             SAMPLING_FIELDS.get(name, name): value for name, value in override.items() if name != "eos_token_id"
         }
-        return cls(eos_token_ids=_eos_ids(override, generation, plan.hf_config, tokenizer), sampling=sampling)
+        eos = _eos_ids(override, generation, plan.hf_config, tokenizer)
+        return cls(eos_token_ids=tuple(dict.fromkeys([*eos, *_turn_ends(plan, tokenizer)])), sampling=sampling)
 
 
 def _directory(option: str, model_path: str) -> Path:
@@ -74,6 +75,15 @@ def _sampling(generation: Mapping[str, Any]) -> dict[str, Any]:
         if generation.get(name) not in (None, neutral):
             log.warning("generation_config.json asks for %s %s, which is not supported", name, generation[name])
     return {ours: generation[name] for name, ours in SAMPLING_FIELDS.items() if generation.get(name) is not None}
+
+
+def _turn_ends(plan: Plan, tokenizer: Tokenizer) -> list[int]:
+    """Tokens that end a turn of the plugin's template, where the checkpoint has none of its own."""
+    choice = plan.choices.get("chat-template")
+    if choice is None or (tokenizer.chat_template and not plan.config.chat_template):
+        return []
+    ids = [tokenizer.token_id(text) for text in choice.options.get("stop", ())]
+    return [id for id in ids if id is not None]
 
 
 def _eos_ids(

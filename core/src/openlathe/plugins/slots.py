@@ -12,7 +12,7 @@ from ..config import EngineConfig
 from ..spi.errors import CheckpointError, ConfigError, PluginError, ProviderNotFound
 from ..spi.kv import KVSpec, SlidingKV, StateKV
 from ..spi.queries import AttentionQuery, DeviceFacts, GenericQuery, KernelQuery, ModelQuery, ParserQuery
-from ..spi.specs import KernelSpec, ModelSpec, QuantizationSpec, Spec, ToolParserSpec
+from ..spi.specs import ChatTemplateSpec, KernelSpec, ModelSpec, QuantizationSpec, Spec, ToolParserSpec
 from .registry import Registry, State
 from .select import Choice, Selector, Slot
 
@@ -44,7 +44,7 @@ def fill(
     clues = _clues(path, architecture)
     tool = _parser(selector, "tool-parser", needs.config.tool_call_parser, model.tool_parser, clues, notes)
     thought = _parser(selector, "reasoning-parser", needs.config.reasoning_parser, model.reasoning_parser, clues, notes)
-    template = _chat_template(selector, needs.config.chat_template, model, clues, notes)
+    template = _chat_template(selector, registry, needs.config.chat_template, model, clues, notes)
     choices += [choice for choice in (tool, thought, template) if choice is not None]
     return {choice.slot: choice for choice in choices}, tuple(notes)
 
@@ -222,15 +222,23 @@ def _bears(clues: ParserQuery) -> Callable[[Spec], bool]:
 
 
 def _chat_template(
-    selector: Selector, asked: str | None, model: ModelSpec, clues: ParserQuery, notes: list[str]
+    selector: Selector, registry: Registry, asked: str | None, model: ModelSpec, clues: ParserQuery, notes: list[str]
 ) -> Choice | None:
-    """A plugin's template by name; files, texts and what the checkpoint has itself are the frontend's to find."""
+    """A plugin's template by name; files, texts and what the checkpoint has itself are the frontend's to find.
+
+    The spec's stop tokens travel as the choice's option ``stop``.
+    """
     slot = Slot(name="chat-template", kind="chat-template", query=clues, flag="--chat-template")
     name = asked or model.chat_template
     if name is None or (asked and Path(asked).exists()):
         return None
     try:
-        return selector.named(slot, name, "asked for by --chat-template" if asked else "where the checkpoint has none")
+        choice = selector.named(
+            slot, name, "asked for by --chat-template" if asked else "where the checkpoint has none"
+        )
+        spec = registry.get("chat-template", name).spec
+        assert isinstance(spec, ChatTemplateSpec)
+        return replace(choice, options={**choice.options, "stop": list(spec.stop)})
     except ProviderNotFound as error:
         if not asked:
             notes.append(str(error))

@@ -197,7 +197,8 @@ class ReasoningParserSpec(_ParserSpec):
 class ChatTemplateSpec(_ResourceSpec):
     """A chat template; ``target`` is the resource ``"package:file.jinja"``.
 
-    ``supports`` comes from ``tools``, ``system``, ``reasoning``; ``stop`` are further stop strings.
+    ``supports`` comes from ``tools``, ``system``, ``reasoning``; ``stop`` are the tokens that end a turn where this
+    template is used, whatever the checkpoint says.
     """
 
     kind: ClassVar[str] = "chat-template"
