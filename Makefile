@@ -22,18 +22,21 @@ help: ## Show this list
 setup: $(STAMP) ## Make .venv with everything in it, every version pinned
 	@:
 
-$(STAMP): constraints.txt pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+$(VENV)/.pinned: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "openlathe needs Python 3.11 or newer and '$(PYTHON)' is not: name one, as in 'make setup PYTHON=python3.12'." >&2; \
 	  exit 1; }
 	@echo "[1/4] a virtual environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "[2/4] pip and the build backend"
-	@$(PIP) --quiet pip hatchling editables
-	@echo "[3/4] torch: the CPU build where one is offered"
+	@echo "[2/4] torch: the CPU build where one is offered"
 	@$(PIP) torch==2.13.0
-	@echo "[4/4] openlathe, its plugins and the development tools"
-	@$(PIP) --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
+	@echo "[3/4] everything else, each in the version that constraints.txt pins"
+	@$(PIP) --requirement constraints.txt
+	@touch $@
+
+$(STAMP): $(VENV)/.pinned pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+	@echo "[4/4] openlathe and its plugins, editable"
+	@$(PIP) --quiet --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
 	@touch $@
 	@echo "ready: 'make serve MODEL=...' or 'make test'"
 
@@ -51,7 +54,8 @@ bench: $(STAMP) ## Measure against transformers in one run [ARGS=<flags of the b
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## Check style and types
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "'$(BIN)/ruff format .' puts that right" >&2; exit 1; }
 	@$(BIN)/mypy
 
 docs: $(STAMP) ## Write docs/reference from the contract and the settings

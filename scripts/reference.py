@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,11 @@ def metric_page() -> str:
         "`--metrics-namespace`: with `vllm`, dashboards made for vLLM keep working. `cache_config_info` carries the "
         "size of the KV cache in its labels.",
     ]
-    groups = {"Gauges": metrics.GAUGES, "Counters": metrics.COUNTERS, "Histograms": metrics.HISTOGRAMS}
+    groups: dict[str, Mapping[str, Any]] = {
+        "Gauges": metrics.GAUGES,
+        "Counters": metrics.COUNTERS,
+        "Histograms": metrics.HISTOGRAMS,
+    }
     for title, group in groups.items():
         rows = [metric_row(name, about, title == "Counters") for name, about in group.items()]
         parts += [f"## {title}", table(("metric", "labels", "what it counts"), rows)]

@@ -21,9 +21,9 @@ def test_help_lists_every_target(repository):
 
 
 def test_setup_runs_again_only_where_a_version_or_a_member_changed(repository, tmp_path):
-    stamp = tmp_path / ".ready"
-    question = ("--question", f"VENV={tmp_path}", str(stamp))
-    stamp.touch()
+    question = ("--question", f"VENV={tmp_path}", f"{tmp_path}/.ready")
+    for stamp in (".pinned", ".ready"):
+        (tmp_path / stamp).touch()
     assert make(repository, *question).returncode == 0
     for changed in ("constraints.txt", "plugins/models/qwen3/pyproject.toml"):
         assert make(repository, *question, "--what-if", changed).returncode == 1
