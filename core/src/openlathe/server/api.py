@@ -16,6 +16,7 @@ Errors are raised as ``InvalidRequest`` and answered in OpenAI's shape; the API 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
@@ -26,7 +27,8 @@ from ..plugins.plan import Plan
 from ..spi.errors import InvalidRequest
 from .body import json_response, read, read_object
 from .chat import chat_job
-from .generation import Job, Tick, generate
+from .generation import Tick, generate
+from .job import Job
 from .requests import ChatRequest
 from .responses import Usage
 from .sse import Answer, Dialect
@@ -83,7 +85,7 @@ class ServerAPI:
 
     async def chat_job(self, request: Request, body: ChatRequest) -> Job:
         """A chat ready to run: messages rendered, fields checked, parsers chosen."""
-        return await chat_job(self._state, body, request.state.request_id)
+        return await chat_job(self._state, body, request.state.request_id, time.monotonic())
 
     def generate(self, job: Job) -> AsyncGenerator[Tick, None]:
         """Runs ``job``: admission, metrics and abort included. Close the generator to abort."""

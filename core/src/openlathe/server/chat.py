@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ from ..frontend.tokenize import SEAM
 from ..spi.errors import InvalidRequest
 from .body import convert, read
 from .chat_chunks import ChatDialect
-from .generation import Job, generate
+from .generation import generate
+from .job import Job
 from .requests import ChatRequest, Message, TokenizeChatRequest, Tool
 from .sampling import logprob_count, sampling_params, token_budget
 from .sse import Answer
@@ -23,12 +25,13 @@ _TAIL = 2048
 
 async def chat_completions(request: Request) -> Answer:
     state: ServerState = request.app.state.server
+    arrival = time.monotonic()
     body = await read(request, ChatRequest)
-    job = await chat_job(state, body, request.state.request_id)
+    job = await chat_job(state, body, request.state.request_id, arrival)
     return Answer(request, generate(state, job), ChatDialect(state, job, body), stream=job.streamed)
 
 
-async def chat_job(state: ServerState, body: ChatRequest, request_id: str) -> Job:
+async def chat_job(state: ServerState, body: ChatRequest, request_id: str, arrival: float) -> Job:
     """Checks ``body`` and renders its messages; raises ``InvalidRequest``."""
     model = state.served_model(body.model)
     tools = _tools(body)
@@ -48,6 +51,7 @@ async def chat_job(state: ServerState, body: ChatRequest, request_id: str) -> Jo
         single_call=body.parallel_tool_calls is False,
         prompt_tail=text[-_TAIL:].replace(SEAM, ""),
         streamed=bool(body.stream),
+        arrival=arrival,
     )
 
 

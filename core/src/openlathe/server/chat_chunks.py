@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct
 
 from ..frontend.choice import Delta
 from ..spi.events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
-from .generation import Job, Tick
+from .generation import Tick
+from .job import Job
 from .logprobs import chat_logprob
 from .requests import ChatRequest
 from .responses import (

@@ -13,7 +13,8 @@ from ..frontend.choice import Delta
 from ..spi.errors import InvalidRequest
 from ..spi.events import Content
 from .body import read
-from .generation import Job, Tick, generate
+from .generation import Tick, generate
+from .job import Job
 from .logprobs import CompletionLogprobsBuilder
 from .requests import MAX_PROMPTS, MAX_SEQUENCES, CompletionRequest
 from .responses import Completion, CompletionChoice, CompletionLogprobs, Usage
@@ -27,13 +28,14 @@ DEFAULT_MAX_TOKENS = 16
 
 async def completions(request: Request) -> Answer:
     state: ServerState = request.app.state.server
+    arrival = time.monotonic()
     body = await read(request, CompletionRequest)
-    job = await _job(state, body, request.state.request_id)
+    job = await _job(state, body, request.state.request_id, arrival)
     dialect = CompletionDialect(state, job, body)
     return Answer(request, generate(state, job), dialect, stream=job.streamed)
 
 
-async def _job(state: ServerState, body: CompletionRequest, request_id: str) -> Job:
+async def _job(state: ServerState, body: CompletionRequest, request_id: str, arrival: float) -> Job:
     model = state.served_model(body.model)
     prompts = await _prompts(state, body)
     if len(prompts) * (body.n or 1) > MAX_SEQUENCES:
@@ -50,6 +52,7 @@ async def _job(state: ServerState, body: CompletionRequest, request_id: str) -> 
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
         streamed=bool(body.stream),
+        arrival=arrival,
     )
 
 

@@ -4,52 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from ..engine.messages import EngineRequest, SamplingParams
 from ..frontend.choice import Choice, Delta
-from ..spi.protocols import FinishedRequest, ParserContext, StreamParser
+from ..spi.protocols import ParserContext, StreamParser
+from .job import Job
+from .record import Record
 from .state import ParserFactory, ServerState
 
 logger = logging.getLogger(__name__)
 
 #: (index of the choice, what is new about it), everything that came at one time.
 Tick = list[tuple[int, Delta]]
-
-
-@dataclass(kw_only=True)
-class Job:
-    """What one HTTP request asks of the engine.
-
-    Every prompt (token ids) is answered ``sampling.n`` times; choice ``p * n + i`` is answer i to prompt p.
-    ``parse`` runs the model's parsers; ``prompt_tail`` is the end of the rendered prompt. ``model`` is the name that
-    the client used. ``cached_tokens`` and ``output_tokens`` grow while the stream runs.
-    """
-
-    request_id: str
-    model: str
-    prompts: Sequence[list[int]]
-    sampling: SamplingParams
-    priority: int = 0
-    cache_salt: str | None = None
-    parse: bool = False
-    tools: Sequence[Mapping[str, Any]] = ()
-    single_call: bool = False
-    prompt_tail: str = ""
-    streamed: bool = False
-    arrival: float = field(default_factory=time.monotonic)
-    cached_tokens: int = 0
-    output_tokens: int = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
 
 
 async def generate(state: ServerState, job: Job) -> AsyncGenerator[Tick, None]:
@@ -120,11 +90,12 @@ async def _sequence(state: ServerState, job: Job, request_id: str, index: int) -
         prompt_token_ids=prompt,
         sampling=_sampling_of(job.sampling, index % job.sampling.n),
         eos_token_ids=list(state.defaults.eos_token_ids),
+        arrival_time=job.arrival,
         priority=job.priority,
         cache_salt=job.cache_salt,
     )
     choice = _choice(state, job, request)
-    record = _Record(state, job, request)
+    record = Record(state, job, request)
     source = state.engine.generate(request)
     try:
         async for outputs in source:
@@ -187,62 +158,3 @@ def _report_parser(state: ServerState, stage: str, request_id: str, error: Excep
         request_id,
         exc_info=error,
     )
-
-
-class _Record:
-    """Times and counts of one sequence, on their way into the metrics and to the observers."""
-
-    __slots__ = ("_cached", "_first", "_job", "_last", "_request", "_state", "_tokens", "reason")
-
-    def __init__(self, state: ServerState, job: Job, request: EngineRequest) -> None:
-        self._state, self._job, self._request = state, job, request
-        self._first = self._last = 0.0
-        self._tokens = self._cached = 0
-        self.reason = "abort"
-
-    def add(self, delta: Delta) -> None:
-        metrics, count = self._state.metrics, len(delta.token_ids)
-        self._cached = delta.cached_tokens or self._cached
-        if delta.finish_reason is not None:
-            self.reason = "stop" if delta.finish_reason == "tool_calls" else delta.finish_reason
-        if not count:
-            return
-        now = time.monotonic()
-        metrics.count("generation_tokens", count)
-        if not self._first:
-            self._first = now
-            metrics.count("prompt_tokens", len(self._request.prompt_token_ids))
-            metrics.count("prompt_tokens_cached", self._cached)
-            metrics.observe("time_to_first_token_seconds", now - self._job.arrival)
-        else:
-            for name in ("inter_token_latency_seconds", "time_per_output_token_seconds"):
-                metrics.observe(name, (now - self._last) / count, count)
-        self._last = now
-        self._tokens += count
-
-    def close(self, *, calls: int) -> None:
-        metrics, now = self._state.metrics, time.monotonic()
-        total = now - self._job.arrival
-        metrics.count("request_success", 1, self.reason)
-        metrics.observe("e2e_request_latency_seconds", total)
-        metrics.observe("request_prompt_tokens", len(self._request.prompt_token_ids))
-        metrics.observe("request_generation_tokens", self._tokens)
-        metrics.observe("request_params_max_tokens", self._request.sampling.max_tokens or 0)
-        if self._tokens > 1:
-            mean = (self._last - self._first) / (self._tokens - 1)
-            metrics.observe("request_time_per_output_token_seconds", mean)
-        if self._job.parse and self._job.tools and self._state.tool_parser is not None:
-            mode = "streaming" if self._job.streamed else "non_streaming"
-            metrics.count("tool_call_parser_invocations", 1, mode, "tool_call" if calls else "no_tool_call")
-        self._state.on_finished(
-            FinishedRequest(
-                request_id=self._request.request_id,
-                model=self._job.model,
-                finish_reason=self.reason,
-                prompt_tokens=len(self._request.prompt_token_ids),
-                cached_tokens=self._cached,
-                output_tokens=self._tokens,
-                time_to_first_token=self._first - self._job.arrival if self._first else None,
-                total_time=total,
-            )
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from ..spi.errors import InvalidRequest
-from .generation import Job
+from .job import Job
 from .requests import GenerationRequest
 from .responses import PromptTokensDetails, Usage
 

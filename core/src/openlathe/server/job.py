@@ -1,0 +1,40 @@
+"""What a request asks of the engine, whichever API it came through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine.messages import SamplingParams
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What one HTTP request asks of the engine.
+
+    Every prompt (token ids) is answered ``sampling.n`` times; choice ``p * n + i`` is answer i to prompt p.
+    ``parse`` runs the model's parsers; ``prompt_tail`` is the end of the rendered prompt. ``model`` is the name that
+    the client used, ``arrival`` when its request came, on the monotonic clock. ``cached_tokens`` and
+    ``output_tokens`` grow while the stream runs.
+    """
+
+    request_id: str
+    model: str
+    prompts: Sequence[list[int]]
+    sampling: SamplingParams
+    priority: int = 0
+    cache_salt: str | None = None
+    parse: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
+    single_call: bool = False
+    prompt_tail: str = ""
+    streamed: bool = False
+    arrival: float = field(default_factory=time.monotonic)
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompts))
