@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tomllib
@@ -74,3 +75,11 @@ def environment(repository: Path, wheels: Path, tmp_path: Path) -> Environment:
     folder = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     return Environment(folder, wheels, repository / "constraints.txt")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

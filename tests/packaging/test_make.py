@@ -1,12 +1,16 @@
-"""The commands of the Makefile that cost nothing to try."""
+"""The commands of the Makefile, but for those that take minutes."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
+import openai
 import pytest
+
+from openlathe_sdk.scripts import CHAT_ANSWER, CHAT_CALL, CHAT_GREETING
 
 
 def make(repository: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -51,3 +55,58 @@ def test_continuous_integration_runs_the_test_command_of_the_readme(repository):
     assert script.stat().st_mode & 0o111
     assert script.read_text().splitlines()[-1] == "exec make test"
     assert re.search(r"^make test$", (repository / "README.md").read_text(), re.MULTILINE)
+
+
+def test_serve_holds_a_streamed_conversation_with_a_tool_call(repository, scripted_checkpoint, free_port):
+    """The way of the README from its first command on: `make serve`, then OpenAI's client."""
+    command = ["make", "serve", f"MODEL={scripted_checkpoint}", f"ARGS=--port {free_port}"]
+    served = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until_ready(served)
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{free_port}/v1", api_key="none")
+        history: list[dict] = []
+        calls: list[dict] = []
+        for script in (CHAT_GREETING, CHAT_CALL, CHAT_ANSWER):
+            for message in script.messages[len(history) :]:
+                replied_to = {"tool_call_id": calls[0]["id"]} if message["role"] == "tool" else {}
+                history.append(message | replied_to)
+            answer = streamed(client, str(scripted_checkpoint), history, script.tools)
+            assert (answer["content"], answer["reasoning"]) == (script.content, script.reasoning)
+            calls = answer["calls"]
+            assert [(call["name"], json.loads(call["arguments"])) for call in calls] == [
+                (call.name, call.arguments) for call in script.calls
+            ]
+            history.append(script.reply() | ({"tool_calls": sent_back(calls)} if calls else {}))
+    finally:
+        served.terminate()
+        served.communicate(timeout=30)
+
+
+def wait_until_ready(served: subprocess.Popen) -> None:
+    """Reads the log up to the line that says where the server listens."""
+    for line in served.stderr:
+        if line.split()[:1] == ["ready"]:
+            return
+    pytest.fail("`make serve` ended before it was ready")
+
+
+def streamed(client: openai.OpenAI, model: str, messages: list, tools: list) -> dict:
+    """One answer, folded from its chunks as any client would."""
+    answer = {"content": "", "reasoning": "", "calls": []}
+    stream = client.chat.completions.create(model=model, messages=messages, tools=tools, temperature=0, stream=True)
+    for chunk in stream:
+        delta = chunk.choices[0].delta
+        answer["content"] += delta.content or ""
+        answer["reasoning"] += getattr(delta, "reasoning", None) or ""
+        for call in delta.tool_calls or ():
+            if call.index == len(answer["calls"]):
+                answer["calls"].append({"id": call.id, "name": call.function.name, "arguments": ""})
+            answer["calls"][call.index]["arguments"] += call.function.arguments or ""
+    return answer
+
+
+def sent_back(calls: list[dict]) -> list[dict]:
+    return [
+        {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+        for call in calls
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import zipfile
@@ -52,16 +51,15 @@ def test_core_alone_and_a_plugin_that_comes_and_goes(environment, tiny_checkpoin
 
 
 @pytest.mark.timeout(600)
-def test_two_packages_serve_a_checkpoint(environment, scripted_checkpoint):
+def test_two_packages_serve_a_checkpoint(environment, scripted_checkpoint, free_port):
     environment.install("openlathe-core", "openlathe-plugin-qwen3")
-    port = free_port()
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [environment.folder / "bin" / "serve", scripted_checkpoint, "--port", str(port)]
+    command = [environment.folder / "bin" / "serve", scripted_checkpoint, "--port", str(free_port)]
     log = environment.folder / "serve.log"
     with log.open("w") as stream:
         server = subprocess.Popen(command, cwd=environment.folder, env=env, stdout=stream, stderr=stream)
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{free_port}"
         wait_until_healthy(url, server, log)
         question = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
         answer = httpx.post(
@@ -78,12 +76,6 @@ def plugins(environment) -> list[dict]:
     done = environment.run("core", "plugins", "list", "--json")
     assert done.returncode == 0, done.stderr
     return [{**plugin, "import_ms": None} for plugin in json.loads(done.stdout)["plugins"]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until_healthy(url: str, server: subprocess.Popen, log: Path) -> None:
