@@ -110,7 +110,7 @@ class ModelBench:
         context = build_context(self.plan)
         self.device = context.device
         self.model = load_model(self.plan, context)
-        layers = attention_layers(self.model)
+        layers = {layer.index: layer for layer in attention_layers(self.model)}
         self.backends: list[Any] = [None] * len(self.plan.model_config().kv_specs)
         self.pools = [Pool(NUM_PAGES, BLOCK_SIZE, device=self.device, seed=i) for i in range(len(self.plan.kv_groups))]
         for index, group in enumerate(self.plan.kv_groups):
@@ -123,7 +123,8 @@ class ModelBench:
                     torch.full((NUM_PAGES, *shape), torch.nan, dtype=context.kv_dtype, device=self.device)
                     for shape in (layout.k_shape, layout.v_shape)
                 )
-                next(item for item in layers if item.index == layer).pages = KVPages(k, v)
+                assert layer in layers, f"the model has no attention layer {layer}, for which kv_specs has an entry"
+                layers[layer].pages = KVPages(k, v)
 
     def sequence(self) -> Running:
         return Running([pool.sequence() for pool in self.pools])

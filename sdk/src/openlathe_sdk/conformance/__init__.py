@@ -18,7 +18,6 @@ is honest, declaring falsely fails. A suite is a module of rules; a rule is a te
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
@@ -49,7 +48,6 @@ class Rules:
     registry: ClassVar[Registry]
     plugins: ClassVar[Sequence[PluginRecord]]
     contributions: ClassVar[Sequence[Contribution]]
-    module: ClassVar[ModuleType]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Hands out what the rule asks for: each ``plugin`` or each ``provider``."""
@@ -58,9 +56,6 @@ class Rules:
         if "provider" in metafunc.fixturenames:
             concerned = [_parameter(item) for item in self.contributions if _concerns(metafunc.function, item)]
             metafunc.parametrize("provider", concerned, scope="class")
-        further = getattr(self.module, "pytest_generate_tests", None)
-        if further is not None:
-            further(metafunc)
 
 
 def only(**facts: Any) -> Callable[[Rule], Rule]:
@@ -87,7 +82,7 @@ def suite(*names: str, candidates: Iterable[Candidate] | None = None) -> type:
     members = {
         f"Test{title.title().replace('_', '')}": _rules(title, registry, plugins)
         for title, kinds in SUITES.items()
-        if (title == "plugin" or _contributions(plugins, kinds)) and importlib.util.find_spec(f"{__name__}.{title}")
+        if title == "plugin" or _contributions(plugins, kinds)
     }
     return type("Suite", (), members)
 
@@ -126,7 +121,6 @@ def _rules(title: str, registry: Registry, plugins: Sequence[PluginRecord]) -> t
         "registry": registry,
         "plugins": plugins,
         "contributions": contributions,
-        "module": module,
         "__doc__": module.__doc__,
     }
     return type(title, (Rules,), facts | _tests(module, contributions))

@@ -167,15 +167,6 @@ def test_tied_and_untied_heads(provider: Provider, openlathe_registry: Registry)
     check(logits, tokens)
 
 
-def test_shards(provider: Provider, openlathe_registry: Registry) -> None:
-    """Weights in several files with an index."""
-    bench, check = _beside_transformers(provider, openlathe_registry, max_shard_size="100KB")
-    assert len(list(Path(bench.plan.model_path).glob("*.safetensors"))) > 1
-    tokens = _tokens(bench, 20)
-    (logits,) = bench.step([(bench.sequence(), tokens)])
-    check(logits, tokens)
-
-
 def test_every_tensor_is_used(provider: Provider, openlathe_registry: Registry) -> None:
     """No weight of the checkpoint is declared unneeded, and no parameter of the model is left without a value."""
     checkpoint = write_tiny(provider)

@@ -1,0 +1,114 @@
+"""Which rule must catch which wrong plugin, and how the wrong plugins would be installed."""
+
+from __future__ import annotations
+
+from openlathe.plugins.discover import Candidate
+from openlathe.spi import ENTRY_POINT_GROUP
+
+#: Suite -> rule -> the plugins, or providers of them, that it must catch.
+CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
+    "plugin": {
+        "it_assembles": ("raises",),
+        "importing_it_is_light": ("heavy",),
+        "importing_it_has_no_side_effects": ("meddling",),
+        "it_imports_the_contract_alone": ("private",),
+        "its_package_is_empty": ("crowded",),
+        "assembling_twice_is_identical": ("forgetful",),
+        "its_licence_is_stated": ("unlicensed",),
+        "its_range_of_core_is_stated": ("unbounded",),
+        "the_spec_survives_json": ("tuple-default",),
+        "the_declared_words_are_known": ("misspelt",),
+        "the_options_are_well_formed": ("tuple-default", "helpless"),
+        "the_requirements_are_well_formed": ("hintless",),
+        "the_target_is_what_its_kind_asks_for": ("nowhere", "half-a-method"),
+        "facts_need_no_torch": ("thoughtless",),
+        "refusals_are_reasons": ("thoughtless",),
+        "the_resources_exist": ("no-file",),
+    },
+    "attention": {
+        "prefill": ("reads-one-more", "sees-the-future"),
+        "decode": ("forgets-the-cache",),
+        "chunked_prefill": ("forgets-the-cache",),
+        "mixed_batch": ("mixes-up-requests",),
+        "steps_of_every_size": ("remembers-the-first-step",),
+        "grouped_queries": ("stripes-heads",),
+        "head_sizes": ("scales-for-small-heads",),
+        "values_of_another_size": ("values-like-keys",),
+        "block_sizes": ("blocks-of-sixteen",),
+        "sliding_window": ("ignores-the-window",),
+        "soft_cap": ("ignores-the-soft-cap",),
+        "sinks": ("ignores-the-sinks",),
+        "layers_share_a_plan": ("keeps-the-first-layer",),
+        "lengths_on_the_host_are_upper_bounds": ("trusts-the-bounds",),
+        "shared_prefix": ("shares-too-much",),
+        "other_pages_stay_untouched": ("pads-into-slot-zero",),
+        "the_batch_around_it": ("depends-on-the-batch",),
+    },
+    "operators": {
+        "it_equals_the_reference": (
+            "norm-in-float32",
+            "norm-without-eps",
+            "silu-of-the-second-half",
+            "rotary-of-halves",
+            "rotary-of-everything",
+            "linear-without-bias",
+            "merge-into-nan",
+        ),
+        "its_arguments_stay_as_they_were": ("norm-in-place",),
+        "a_packed_linear_says_what_it_keeps": ("linear-that-copies",),
+        "write_kv": ("write-heads-first",),
+        "attend": ("attend-at-once",),
+        "attend_over_head_sizes": ("attend-scaled",),
+        "attend_with_a_sliding_window": ("attend-without-window",),
+        "attend_with_a_soft_cap": ("attend-without-soft-cap",),
+        "attend_with_sinks": ("attend-with-late-sinks",),
+        "attend_without_causality": ("attend-causally",),
+        "attend_with_bounds_above_the_lengths": ("attend-to-the-bounds",),
+    },
+    "model": {
+        "the_configuration_is_what_core_asks_for": ("no-config",),
+        "the_providers_it_names_are_installed": ("no-parser",),
+        "both_layouts_of_the_configuration": ("new-layout-only",),
+        "every_layer_has_its_cache": ("layers-without-cache",),
+        "a_whole_prompt": ("swaps-shards",),
+        "a_prompt_in_chunks": ("starts-each-chunk-at-zero",),
+        "several_sequences_in_a_batch": ("one-position-for-all",),
+        "embeddings_instead_of_tokens": ("no-embeddings",),
+        "greedy_tokens": ("second-best",),
+        "in_bfloat16": ("coarse",),
+        "tied_and_untied_heads": ("never-tied",),
+        "every_tensor_is_used": ("skips-the-key-norm",),
+        "a_missing_tensor_is_refused": ("skips-the-key-norm",),
+        "an_unknown_tensor_is_refused": ("takes-anything",),
+        "a_misshapen_tensor_is_refused": ("skips-the-key-norm",),
+    },
+}
+
+#: Plugins that are modules of their own, because importing them is what is wrong; the rest are in plugins.py.
+MODULES = {
+    "heavy": "wrong.heavy",
+    "meddling": "wrong.meddling",
+    "private": "wrong.private",
+    "crowded": "wrong.crowded.plugin",
+}
+#: Right plugins of wrong distributions, with what these require; only `unbounded` is installed with a licence.
+DISTRIBUTIONS = {"unlicensed": ("openlathe-core>=0.1,<0.2",), "unbounded": ("openlathe-core",)}
+
+
+def candidates() -> list[Candidate]:
+    """The attention backends and the operators are in one plugin each, everything else in plugins of one spec."""
+    single = {name for suite in ("plugin", "model") for wrong in CAUGHT[suite].values() for name in wrong}
+    return [_candidate(name) for name in ("backends", "kernels", *sorted(single))]
+
+
+def _candidate(name: str) -> Candidate:
+    attribute = "fine" if name in DISTRIBUTIONS else name.replace("-", "_")
+    return Candidate(
+        name=name,
+        value=MODULES.get(name, f"wrong.plugins:{attribute}"),
+        group=ENTRY_POINT_GROUP,
+        distribution=f"wrong-{name}",
+        version="0",
+        origin="path",
+        requires=DISTRIBUTIONS.get(name, ("openlathe-core>=0.1,<0.2",)),
+    )

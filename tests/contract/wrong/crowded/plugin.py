@@ -1,0 +1,1 @@
+"""Right, in the wrong package."""

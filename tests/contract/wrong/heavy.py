@@ -1,0 +1,3 @@
+"""A plugin that imports torch to be listed."""
+
+import torch  # noqa: F401

@@ -1,0 +1,94 @@
+"""Operators that are each wrong in one way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from openlathe.kernels.attend import attend
+from openlathe.kernels.linear import PlainLinear
+from openlathe.kernels.rms_norm import rms_norm
+from openlathe.kernels.rotary import rotary
+from openlathe.kernels.silu_mul import silu_mul
+from openlathe.kernels.write_kv import write_kv
+from openlathe.spi import KVPages
+
+
+def norm_in_float32(x, weight, eps):
+    return rms_norm(x.float(), weight.float(), eps)
+
+
+def norm_without_eps(x, weight, eps):
+    return rms_norm(x, weight, 0.0)
+
+
+def norm_in_place(x, weight, eps):
+    return x.copy_(rms_norm(x, weight, eps))
+
+
+def silu_of_the_second_half(x):
+    return silu_mul(x.roll(x.shape[-1] // 2, dims=-1))
+
+
+def rotary_of_halves(positions, q, k, cos_sin, interleaved=False):
+    return rotary(positions, q, k, cos_sin)
+
+
+def rotary_of_everything(positions, q, k, cos_sin, interleaved=False):
+    missing = q.shape[-1] // 2 - cos_sin.shape[-1] // 2
+    cos, sin = (torch.nn.functional.pad(half, (0, missing), value=0.5) for half in cos_sin.chunk(2, dim=-1))
+    return rotary(positions, q, k, torch.cat([cos, sin], dim=-1), interleaved)
+
+
+def linear_without_bias(weight, bias=None):
+    return PlainLinear(weight, None)
+
+
+def linear_that_copies(weight, bias=None):
+    packed = PlainLinear(weight.clone(), bias)
+    packed.nbytes = 0
+    return packed
+
+
+def merge_into_nan(out_a, lse_a, out_b, lse_b):
+    lse = torch.log(torch.exp(lse_a) + torch.exp(lse_b))
+    share_a, share_b = (torch.exp(part - lse).unsqueeze(-1) for part in (lse_a, lse_b))
+    return (out_a * share_a + out_b * share_b).to(out_a.dtype), lse
+
+
+def write_heads_first(k, v, pages, slot_mapping, layout):
+    """Takes ``nhd`` pages for ``hnd`` ones."""
+    if layout == "nhd":
+        pages = KVPages(*(page.view(page.shape[0], page.shape[2], page.shape[1], page.shape[3]) for page in pages))
+    write_kv(k, v, pages, slot_mapping, "hnd")
+
+
+def attend_at_once(q, pages, plan, **features):
+    return attend(q, pages, replace(plan, causal=False), **features)
+
+
+def attend_scaled(q, pages, plan, *, scale, **features):
+    return attend(q, pages, plan, scale=32**-0.5, **features)
+
+
+def attend_causally(q, pages, plan, **features):
+    return attend(q, pages, replace(plan, causal=True), **features)
+
+
+def attend_without_window(q, pages, plan, *, window=None, **features):
+    return attend(q, pages, plan, **features)
+
+
+def attend_without_soft_cap(q, pages, plan, *, soft_cap=None, **features):
+    return attend(q, pages, plan, **features)
+
+
+def attend_with_late_sinks(q, pages, plan, *, sinks=None, **features):
+    """The sinks are in the denominator and not in the lse."""
+    out, _ = attend(q, pages, plan, sinks=sinks, **features)
+    return out, attend(q, pages, plan, **features)[1]
+
+
+def attend_to_the_bounds(q, pages, plan, **features):
+    return attend(q, pages, replace(plan, seq_lens=torch.from_numpy(plan.seq_lens_bound)), **features)

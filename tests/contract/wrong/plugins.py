@@ -1,0 +1,162 @@
+"""Plugins that are each wrong in one way: objects with one hook. What their targets do wrong is told there."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+from openlathe.spi import (
+    AttentionBackendSpec,
+    ChatTemplateSpec,
+    ExecutorSpec,
+    KernelSpec,
+    ModelSpec,
+    Option,
+    QuantizationSpec,
+    hookimpl,
+)
+
+PLAIN = "openlathe.layers.linear:PlainLinearMethod"
+
+
+def _plugin(hook, *specs):
+    return SimpleNamespace(**{hook: hookimpl(lambda: specs)})
+
+
+def _quantization(**facts):
+    return _plugin("openlathe_quantizations", QuantizationSpec(**{"name": "wrong", "target": PLAIN, **facts}))
+
+
+def _model(name, **facts):
+    right = {
+        "target": "openlathe_plugin_qwen3.modeling:Qwen3ForCausalLM",
+        "config": "openlathe_plugin_qwen3.config:Qwen3Config",
+        "architectures": ("Qwen3ForCausalLM",),
+        "reference": "Qwen3ForCausalLM",
+        "tiny_config": "openlathe_plugin_qwen3:tiny.json",
+    }
+    return _plugin("openlathe_models", ModelSpec(name=name, **{**right, **facts}))
+
+
+# -- plugins in general -------------------------------------------------------------------------------------------
+
+
+@hookimpl
+def openlathe_executors():
+    raise RuntimeError("the moon is not full")
+
+
+raises = SimpleNamespace(openlathe_executors=openlathe_executors)
+fine = _quantization()
+
+_calls = itertools.count()
+
+
+def _another_name():
+    yield ExecutorSpec(name=f"call-{next(_calls)}", target="openlathe.engine.executor:UniprocExecutor")
+
+
+forgetful = SimpleNamespace(openlathe_executors=hookimpl(_another_name))
+
+tuple_default = _quantization(options=(Option(name="bits", default=(4, 8), help="of the weights"),))
+helpless = _quantization(options=(Option(name="bits", type="int", default=4),))
+hintless = _quantization(requires=("openlathe-core>=0",))
+nowhere = _quantization(target="openlathe.layers.linear:Nothing")
+half_a_method = _quantization(target="wrong.targets:HalfAMethod")
+misspelt = _plugin(
+    "openlathe_attention_backends",
+    AttentionBackendSpec(
+        name="misspelt",
+        target="openlathe_plugin_paged.backend:PagedAttention",
+        features=frozenset({"slidingwindow"}),
+    ),
+)
+thoughtless = _quantization(refuse="wrong.facts:refuse")
+no_file = _plugin("openlathe_chat_templates", ChatTemplateSpec(name="no-file", target="wrong:absent.jinja"))
+
+
+# -- attention backends -------------------------------------------------------------------------------------------
+
+BACKENDS = {
+    "reads-one-more": "ReadsOneMore",
+    "sees-the-future": "SeesTheFuture",
+    "forgets-the-cache": "ForgetsTheCache",
+    "mixes-up-requests": "MixesUpRequests",
+    "remembers-the-first-step": "RemembersTheFirstStep",
+    "stripes-heads": "StripesHeads",
+    "scales-for-small-heads": "ScalesForSmallHeads",
+    "values-like-keys": "ValuesLikeKeys",
+    "blocks-of-sixteen": "BlocksOfSixteen",
+    "ignores-the-window": "IgnoresTheWindow",
+    "ignores-the-soft-cap": "IgnoresTheSoftCap",
+    "ignores-the-sinks": "IgnoresTheSinks",
+    "keeps-the-first-layer": "KeepsTheFirstLayer",
+    "trusts-the-bounds": "TrustsTheBounds",
+    "shares-too-much": "SharesTooMuch",
+    "pads-into-slot-zero": "PadsIntoSlotZero",
+    "depends-on-the-batch": "DependsOnTheBatch",
+}
+backends = _plugin(
+    "openlathe_attention_backends",
+    *(
+        AttentionBackendSpec(
+            name=name,
+            target=f"wrong.attention:{target}",
+            kv=("FullKV", "SlidingKV"),
+            features=frozenset({"sliding_window", "soft_cap", "sinks", "batch_invariant"}),
+        )
+        for name, target in BACKENDS.items()
+    ),
+)
+
+
+# -- operators ----------------------------------------------------------------------------------------------------
+
+#: Operator -> functions that claim to be it.
+FUNCTIONS = {
+    "rms_norm": ("norm_in_float32", "norm_without_eps", "norm_in_place"),
+    "silu_mul": ("silu_of_the_second_half",),
+    "rotary": ("rotary_of_halves", "rotary_of_everything"),
+    "linear": ("linear_without_bias", "linear_that_copies"),
+    "merge_states": ("merge_into_nan",),
+    "write_kv": ("write_heads_first",),
+    "attend": (
+        "attend_at_once",
+        "attend_scaled",
+        "attend_causally",
+        "attend_without_window",
+        "attend_without_soft_cap",
+        "attend_with_late_sinks",
+        "attend_to_the_bounds",
+    ),
+}
+kernels = _plugin(
+    "openlathe_kernels",
+    *(
+        KernelSpec(
+            name=function.replace("_", "-"),
+            operator=operator,
+            target=f"wrong.operators:{function}",
+            features=frozenset({"sliding_window", "soft_cap", "sinks", "lse"} if operator == "attend" else ()),
+        )
+        for operator, functions in FUNCTIONS.items()
+        for function in functions
+    ),
+)
+
+
+# -- models -------------------------------------------------------------------------------------------------------
+
+no_config = _model("no-config", config="wrong.models:NoConfig")
+no_parser = _model("no-parser", tool_parser="unheard-of")
+new_layout_only = _model("new-layout-only", config="wrong.models:NewLayoutOnly")
+layers_without_cache = _model("layers-without-cache", target="wrong.models:LayersWithoutCache")
+swaps_shards = _model("swaps-shards", target="wrong.models:SwapsShards")
+starts_each_chunk_at_zero = _model("starts-each-chunk-at-zero", target="wrong.models:StartsEachChunkAtZero")
+one_position_for_all = _model("one-position-for-all", target="wrong.models:OnePositionForAll")
+no_embeddings = _model("no-embeddings", target="wrong.models:NoEmbeddings")
+second_best = _model("second-best", target="wrong.models:SecondBest")
+coarse = _model("coarse", target="wrong.models:Coarse")
+never_tied = _model("never-tied", target="wrong.models:NeverTied")
+skips_the_key_norm = _model("skips-the-key-norm", target="wrong.models:SkipsTheKeyNorm")
+takes_anything = _model("takes-anything", target="wrong.models:TakesAnything")

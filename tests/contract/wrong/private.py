@@ -1,0 +1,3 @@
+"""A plugin that leans on core's insides."""
+
+import openlathe.config  # noqa: F401
