@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,7 +132,7 @@ class EngineClient:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[list[RequestOutput]]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[RequestOutput], None]:
         """The outputs of one request as they come, everything since the last tick at a time.
 
         Closing the iterator before the end aborts the request at once. Raises ``InvalidRequest`` for what the engine

@@ -102,7 +102,7 @@ async def _sequence(state: ServerState, job: Job, request_id: str, index: int) -
             delta = choice.feed(outputs)
             record.add(delta)
             if delta.finish_reason is not None:
-                await source.aclose()  # type: ignore[attr-defined]
+                await source.aclose()
                 yield delta
                 return
             yield delta
@@ -110,7 +110,7 @@ async def _sequence(state: ServerState, job: Job, request_id: str, index: int) -
         record.reason = "error"
         raise
     finally:
-        await source.aclose()  # type: ignore[attr-defined]
+        await source.aclose()
         record.close(calls=choice.calls)
 
 
@@ -130,7 +130,11 @@ def _choice(state: ServerState, job: Job, request: EngineRequest) -> Choice:
             return None
         options = state.parser_options(slot)
         try:
-            return factory(ParserContext(tools=job.tools, prompt_tail=job.prompt_tail, options=options))
+            return factory(
+                ParserContext(
+                    tools=job.tools, prompt_tail=job.prompt_tail, added_tokens=state.added_tokens, options=options
+                )
+            )
         except Exception as error:  # a plugin's fault must not cost the request
             on_parser_error(stage, error)
             return None

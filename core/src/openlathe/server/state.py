@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,7 +35,7 @@ class Engine(Protocol):
     dead: EngineDead | None
     facts: Mapping[str, Any]
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[list[RequestOutput]]: ...
+    def generate(self, request: EngineRequest) -> AsyncGenerator[list[RequestOutput], None]: ...
 
     async def call(self, method: str, *args: Any) -> Any: ...
 
@@ -90,6 +90,11 @@ class ServerState:
     def vocab_size(self) -> int:
         """The model understands token ids below this one."""
         return self.plan.model_config().vocab_size
+
+    @cached_property
+    def added_tokens(self) -> frozenset[str]:
+        """The texts that arrive as tokens of their own, so that text which merely looks like one is not a marker."""
+        return frozenset(token.text for token in self.tokenizer.added_tokens.values())
 
     @cached_property
     def tool_parser(self) -> ParserFactory | None:
