@@ -92,12 +92,15 @@ def test_every_hook_kind_and_setting_is_in_the_reference(reference):
     """Not only equal to what the script writes: the script leaves nothing out."""
     from openlathe.config import EngineConfig, ServerConfig
     from openlathe.spi import KINDS, hookspecs
+    from openlathe_sdk.conformance import SUITES
 
     pages = reference.pages()
     for name in (name for name in vars(hookspecs) if name.startswith("openlathe_")):
         assert f"### {name}\n" in pages["hooks.md"]
     for kind, spec in KINDS.items():
         assert f"## {kind}\n\n`{spec.__name__}`" in pages["specs.md"]
+    for suite in SUITES:
+        assert f"## {suite}\n" in pages["conformance.md"]
     for name in (*EngineConfig.__dataclass_fields__, *ServerConfig.__dataclass_fields__):
         assert f"`--{name.replace('_', '-')}`" in pages["settings.md"]
 
