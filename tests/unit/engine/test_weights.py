@@ -91,11 +91,17 @@ def test_a_tied_head_is_the_embedding() -> None:
     assert tensors["lm_head.weight"].data_ptr() == tensors["model.embed_tokens.weight"].data_ptr()
 
 
-def test_a_tied_checkpoint_may_hold_a_spare_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_tied_checkpoint_may_hold_a_spare_head(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, differs: bool
+) -> None:
+    """The embedding is used, as transformers does; that the spare one was another is said."""
     path = tiny_qwen3(tmp_path / "tied", tie=True)
     embedding = load_file(path / "model.safetensors")["model.embed_tokens.weight"]
-    change(path, lm_head__weight=embedding.clone())
+    change(path, lm_head__weight=embedding + differs)
     assert_same(load(path), load(tiny_qwen3(tie=True)))
+    told = "The checkpoint's lm_head.weight is not its model.embed_tokens.weight"
+    assert (told in caplog.text) == differs
 
 
 def test_tensors_that_are_computed_here_are_skipped(checkpoint: Path) -> None:

@@ -8,6 +8,7 @@ so that a weight and its packed form are in memory together for one layer at a t
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
+#: Rows of a tied tensor's spare copy that are compared with the tensor in use.
+SPARE_ROWS = 256
+
+logger = logging.getLogger(__name__)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -71,9 +76,11 @@ class _Ledger:
         self.map: WeightMap = getattr(model, "weights", WeightMap())
         self.name = type(model).__name__
         self.context = context
+        self.model = model
         self.awaited: dict[Part, tuple[nn.Module, Part, tuple[int, ...]]] = {}
         self.outstanding: dict[nn.Module, int] = {}
         self.taken: set[Part] = set()
+        self.spares: dict[str, Tensor] = {}
         for path, module in model.named_modules():
             bind(module, path)
             parts = weight_parts(module)
@@ -87,7 +94,7 @@ class _Ledger:
             return
         key = self.map.place(name)
         if key not in self.awaited:
-            self._check_spare(name, key)
+            self._keep_spare(name, key, tensor)
             return
         try:
             self._fill(key, tensor)
@@ -107,6 +114,7 @@ class _Ledger:
         for module, count in self.outstanding.items():
             if count == 0:
                 self._pack(module)
+        self._compare_spares()
 
     def fill(self, make: Callable[[str, tuple[int, ...]], Tensor]) -> None:
         """Fills every part with what ``make(parameter, shape)`` answers."""
@@ -127,8 +135,8 @@ class _Ledger:
         pack(module)
         _return_freed_memory()
 
-    def _check_spare(self, name: str, key: Part) -> None:
-        """A tensor nobody waits for may only be the spare copy of a tied one."""
+    def _keep_spare(self, name: str, key: Part, tensor: Tensor) -> None:
+        """A tensor nobody waits for may only be the spare copy of a tied one, to be compared at the end."""
         if key in self.taken:
             raise CheckpointError(f"The checkpoint holds the tensor {name} more than once.")
         if key[0] not in self.map.tied:
@@ -136,6 +144,15 @@ class _Ledger:
                 f"The checkpoint holds the tensor {name}, for which {self.name} has no place; these weights and this "
                 "config.json do not belong together."
             )
+        self.spares[name] = tensor
+
+    def _compare_spares(self) -> None:
+        """Warns of a configuration that ties what the checkpoint keeps apart; a few rows tell."""
+        for name, tensor in self.spares.items():
+            used = self.map.tied[self.map.place(name)[0]]
+            rows = self.model.get_parameter(used)[:SPARE_ROWS]
+            if not torch.equal(rows, tensor[:SPARE_ROWS].to(rows)):
+                logger.warning("The checkpoint's %s is not its %s, which config.json puts in its place.", name, used)
 
 
 def _return_freed_memory() -> None:

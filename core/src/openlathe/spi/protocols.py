@@ -208,6 +208,8 @@ class ModelBatch:
 class LinearMethod(Protocol):
     """How a linear layer stores, loads and applies its weight; ``prefix`` is the module's name in the checkpoint."""
 
+    def __init__(self, context: BuildContext, options: Mapping[str, Any]) -> None: ...
+
     def create(self, layer: Any, prefix: str, in_features: int, out_features: Sequence[int], bias: bool) -> None:
         """Registers the parameters on ``layer``; ``out_features`` lists the rows of each fused shard."""
         ...

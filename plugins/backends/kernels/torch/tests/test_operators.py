@@ -67,6 +67,15 @@ def test_decoding_sequences_share_calls(monkeypatch: pytest.MonkeyPatch, shared:
     torch.testing.assert_close(lse, expected_lse)
 
 
+def test_pages_may_have_another_dtype() -> None:
+    q, pages, plan = batch([1, 3, 1], [9, 8, 11])
+    narrow = KVPages(pages.k.bfloat16(), pages.v.bfloat16())
+    out, _ = attend(q, narrow, plan, scale=0.4)
+    expected, _ = reference(q, narrow, plan, scale=0.4)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected)
+
+
 def test_the_plan_is_cut_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     cuts: list[Any] = []
     monkeypatch.setattr(pieces.Cutter, "cut", lambda self, cut=pieces.Cutter.cut: cuts.append(1) or cut(self))
