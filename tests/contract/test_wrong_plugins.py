@@ -22,16 +22,17 @@ from .wrong.catalogue import CAUGHT
 HERE = Path(__file__).parent
 ELSEWHERE = {"parser", "chat_template"}
 
-#: (suite, rule, the plugin or provider it must catch)
+#: (suite, rule, the plugin or the provider that it must catch)
 Verdict = tuple[str, str, str]
 VERDICTS: list[Verdict] = [
     (title, rule, wrong) for title, rules in CAUGHT.items() for rule, names in rules.items() for wrong in names
 ]
 
 
-@pytest.mark.parametrize("verdict", VERDICTS, ids=" ".join)
-def test_it_is_caught(outcomes: dict[Verdict, set[str]], verdict: Verdict) -> None:
-    assert "failed" in outcomes[verdict]
+def test_every_wrong_plugin_is_caught(outcomes: dict[Verdict, set[str]]) -> None:
+    """In one test, so that workers that share the tests out do not all make the nested run."""
+    missed = [verdict for verdict in VERDICTS if "failed" not in outcomes[verdict]]
+    assert not missed
 
 
 @pytest.mark.parametrize("title", CAUGHT)

@@ -1,0 +1,99 @@
+"""The kit as people run it: pytest's command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+KIT = ("--pyargs", "openlathe_sdk.conformance", "-p", "no:cacheprovider")
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess(*KIT, *arguments)
+
+
+def test_a_plugin_is_tested_without_a_file(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester, "--plugin", "openlathe-plugin-sections", "-k", "TestPlugin", "--conformance-report", "found.json"
+    )
+    assert result.ret == 0
+    report = json.loads((pytester.path / "found.json").read_text())
+    assert report["plugins"] == ["openlathe-plugin-sections:sections"]
+    assert report["tier"] == "silver"
+    assert report["failures"] == []
+    assert report["suites"]["plugin"]["passed"] > 10
+
+
+def test_an_author_writes_two_lines(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from openlathe_sdk.conformance import suite
+
+        TestSections = suite("openlathe-plugin-sections")
+        """
+    )
+    result = pytester.runpytest_subprocess("--collect-only", "-q", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*::TestSections::TestPlugin::test_it_assembles*", "*::TestSections::TestParser::*"])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "*Say which plugin to test*"),
+        (("--plugin", "acme"), "*No plugin 'acme' is installed*"),
+    ],
+)
+def test_a_name_is_needed(pytester: pytest.Pytester, arguments: tuple[str, ...], message: str) -> None:
+    result = run(pytester, *arguments)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines([message])
+
+
+#: A plugin whose distribution is not installed, and so states no licence.
+FAILING = """
+from openlathe.plugins.discover import Candidate
+from openlathe.spi import CommandSpec, hookimpl
+from openlathe_sdk.conformance import suite
+
+class unlicensed:
+    @hookimpl
+    def openlathe_commands():
+        yield CommandSpec(name="acme", target="json:dumps")
+
+candidate = Candidate(
+    name="unlicensed", value=f"{__name__}:unlicensed", group="openlathe.v1", distribution="acme", version="1",
+    origin="path", requires=("openlathe-core>=0.1,<0.2",),
+)
+TestUnlicensed = suite("acme", candidates=[candidate])
+"""
+
+
+@pytest.mark.parametrize(
+    "line, outcome, message",
+    [
+        ("plugin::test_its_licence* not decided yet", 0, "*xfailed*"),
+        ("plugin::test_its_licence_is_stated[unlicensed] not decided yet", 0, "*xfailed*"),
+        ("plugin::test_its_licence*", 4, "*names plugin::test_its_licence* and no reason*"),
+        ("plugin::test_nothing slow", 4, "*is no rule of these plugins*"),
+        ("plugin::test_it_assembles* it never does", 1, "*XPASS(strict)*"),
+    ],
+)
+def test_known_failures(pytester: pytest.Pytester, line: str, outcome: int, message: str) -> None:
+    pytester.makepyfile(FAILING)
+    known = pytester.makefile(".txt", xfails=f"# pattern  reason\n{line}\n")
+    result = pytester.runpytest_inprocess(
+        "--xfails-file", str(known), "-p", "no:cacheprovider", "-k", "licence or assembles"
+    )
+    assert result.ret == outcome
+    result.stdout.fnmatch_lines([message]) if outcome != 4 else result.stderr.fnmatch_lines([message])
+
+
+def test_the_report_names_failures(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(FAILING)
+    pytester.runpytest_inprocess("--conformance-report", "found.json", "-p", "no:cacheprovider", "-k", "licence")
+    report = json.loads((pytester.path / "found.json").read_text())
+    assert report["failures"] == ["plugin::test_its_licence_is_stated[unlicensed]"]
+    assert report["tier"] == "none"
