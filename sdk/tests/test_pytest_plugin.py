@@ -8,11 +8,12 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-KIT = ("--pyargs", "openlathe_sdk.conformance", "-p", "no:cacheprovider")
+#: hypothesis would be imported anew in each run.
+QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess(*KIT, *arguments)
+    return pytester.runpytest_subprocess("--pyargs", "openlathe_sdk.conformance", *QUICK, *arguments)
 
 
 def test_a_plugin_is_tested_without_a_file(pytester: pytest.Pytester) -> None:
@@ -35,7 +36,7 @@ def test_an_author_writes_two_lines(pytester: pytest.Pytester) -> None:
         TestSections = suite("openlathe-plugin-sections")
         """
     )
-    result = pytester.runpytest_subprocess("--collect-only", "-q", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("--collect-only", "-q", *QUICK)
     result.stdout.fnmatch_lines(["*::TestSections::TestPlugin::test_it_assembles*", "*::TestSections::TestParser::*"])
 
 
@@ -84,16 +85,14 @@ TestUnlicensed = suite("acme", candidates=[candidate])
 def test_known_failures(pytester: pytest.Pytester, line: str, outcome: int, message: str) -> None:
     pytester.makepyfile(FAILING)
     known = pytester.makefile(".txt", xfails=f"# pattern  reason\n{line}\n")
-    result = pytester.runpytest_inprocess(
-        "--xfails-file", str(known), "-p", "no:cacheprovider", "-k", "licence or assembles"
-    )
+    result = pytester.runpytest_inprocess("--xfails-file", str(known), *QUICK, "-k", "licence or assembles")
     assert result.ret == outcome
     result.stdout.fnmatch_lines([message]) if outcome != 4 else result.stderr.fnmatch_lines([message])
 
 
 def test_the_report_names_failures(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FAILING)
-    pytester.runpytest_inprocess("--conformance-report", "found.json", "-p", "no:cacheprovider", "-k", "licence")
+    pytester.runpytest_inprocess("--conformance-report", "found.json", *QUICK, "-k", "licence")
     report = json.loads((pytester.path / "found.json").read_text())
     assert report["failures"] == ["plugin::test_its_licence_is_stated[unlicensed]"]
     assert report["tier"] == "none"

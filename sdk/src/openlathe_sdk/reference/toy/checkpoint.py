@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from openlathe.plugins.assemble import assemble
 from openlathe.plugins.discover import Candidate, discover
 from openlathe.plugins.registry import Registry
 from openlathe.spi import ENTRY_POINT_GROUP
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from .config import ToyConfig
 

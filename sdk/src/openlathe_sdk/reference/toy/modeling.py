@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from openlathe.layers.attention import Attention
 from openlathe.layers.context import BuildContext
 from openlathe.layers.embedding import Embedding
 from openlathe.layers.weights import WeightMap
 from openlathe.spi import ModelBatch
-from torch import Tensor, nn
 
 from .config import ToyConfig
 
