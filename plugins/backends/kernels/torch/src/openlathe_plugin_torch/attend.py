@@ -33,8 +33,10 @@ def attend(
         return reference(
             q, pages, plan, scale=scale, window=window, soft_cap=soft_cap, sinks=sinks, return_lse=return_lse
         )
-    out, lse = _attend_pieces(q, pages, _pieces(q, pages, plan, window), scale)
+    keep_lse = return_lse or sinks is not None
+    out, lse = _attend_pieces(q, pages, _pieces(q, pages, plan, window), scale, keep_lse)
     if sinks is not None:
+        assert lse is not None
         # The sink's share of the denominator is what the values lose.
         out = out * torch.sigmoid(lse - sinks).unsqueeze(-1).to(out.dtype)
         lse = torch.logaddexp(lse, sinks.to(lse.dtype))
@@ -49,17 +51,20 @@ def _pieces(q: Tensor, pages: KVPages, plan: AttendPlan, window: int | None) -> 
     return plan.derived[key]
 
 
-def _attend_pieces(q: Tensor, pages: KVPages, pieces: list[Piece], scale: float) -> tuple[Tensor, Tensor]:
+def _attend_pieces(
+    q: Tensor, pages: KVPages, pieces: list[Piece], scale: float, keep_lse: bool
+) -> tuple[Tensor, Tensor | None]:
     if len(pieces) == 1 and isinstance(pieces[0].queries, slice):
         return _attend_piece(q, pages, pieces[0], scale)
     out = torch.zeros_like(q)
-    lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
+    lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32) if keep_lse else None
+    state: tuple[Tensor, Tensor] | None = None
     for piece in pieces:
-        rows = piece.queries
-        found, weight = _attend_piece(q[rows], pages, piece, scale)
-        if piece.continued:
-            found, weight = merge_states(out[rows], lse[rows], found, weight)
-        out[rows], lse[rows] = found, weight
+        found = _attend_piece(q[piece.queries], pages, piece, scale)
+        state = merge_states(*state, *found) if piece.continued and state is not None else found
+        out[piece.queries] = state[0]
+        if lse is not None:
+            lse[piece.queries] = state[1]
     return out, lse
 
 

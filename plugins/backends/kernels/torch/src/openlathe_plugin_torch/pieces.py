@@ -13,7 +13,7 @@ from openlathe.kernels.attend import AttendPlan
 
 #: Gathered elements of keys and values together up to which decoding sequences share one call: a few MiB, so that
 #: what one operation gathers is still in the cache when the next one reads it.
-SHARED_ELEMENTS = 1 << 21
+SHARED_ELEMENTS = 1 << 22
 
 
 @dataclass(slots=True, kw_only=True)
