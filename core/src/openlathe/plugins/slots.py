@@ -238,7 +238,7 @@ def _chat_template(
         )
         spec = registry.get("chat-template", name).spec
         assert isinstance(spec, ChatTemplateSpec)
-        return replace(choice, options={**choice.options, "stop": list(spec.stop)})
+        return replace(choice, options={**choice.options, "stop": list(spec.stop)}) if spec.stop else choice
     except ProviderNotFound as error:
         if not asked:
             notes.append(str(error))
