@@ -144,7 +144,7 @@ HEAD_NAME = HEAD.replace("__", ".")
     "tensors, told",
     [
         ({HEAD: None}, f"lacks the tensor {HEAD_NAME}, which Qwen3ForCausalLM needs"),
-        ({HEAD: None, "model__norm__weight": None}, "and 1 others, which"),
+        ({HEAD: None, "model__norm__weight": None}, "and 1 more, which"),
         ({"model__extra__weight": torch.zeros(3)}, "holds the tensor model.extra.weight, for which Qwen3ForCausalLM"),
         ({HEAD: torch.zeros(64, 63)}, rf"tensor {HEAD_NAME} has shape \[64, 63\] where the configuration asks for"),
         ({"model__norm__weight": torch.zeros(1)}, r"model.norm.weight has shape \[1\] where"),
@@ -173,7 +173,7 @@ def test_a_file_cut_short_is_refused(checkpoint: Path) -> None:
 def test_weights_of_another_size_are_refused(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3, "layer_types": None}))
-    with pytest.raises(CheckpointError, match=r"lacks the tensor model\.layers\.2\.\S+ and \d+ others"):
+    with pytest.raises(CheckpointError, match=r"lacks the tensor model\.layers\.2\.\S+ and \d+ more"):
         load(checkpoint)
 
 

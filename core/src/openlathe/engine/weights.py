@@ -107,7 +107,7 @@ class _Ledger:
         """Refuses a checkpoint that left something out and packs what shares its weight with another layer."""
         if self.awaited:
             missing = [self.map.source(*key) for key in self.awaited]
-            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise CheckpointError(
                 f"The checkpoint lacks the tensor {missing[0]}{others}, which {self.name} needs; download it again."
             )

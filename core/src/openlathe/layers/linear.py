@@ -76,9 +76,10 @@ class QKVLinear(Linear):
         head_dim: int,
         bias: bool = False,
     ) -> None:
-        self.heads = (num_heads, num_kv_heads, num_kv_heads)
+        heads = (num_heads, num_kv_heads, num_kv_heads)
+        super().__init__(context, in_features, [count * head_dim for count in heads], bias=bias)
+        self.heads = heads
         self.head_dim = head_dim
-        super().__init__(context, in_features, [count * head_dim for count in self.heads], bias=bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """``x`` [T, in] -> q [T, heads, D], k and v [T, kv_heads, D], views of one tensor."""
