@@ -12,7 +12,7 @@ import transformers
 
 from openlathe_sdk.cache import cached
 from openlathe_sdk.checkpoints import SCRIPTS, scripted_examples, scripted_qwen3, tiny_qwen3
-from openlathe_sdk.random_weights import VECTOR_NOISE
+from openlathe_sdk.checkpoints.random_weights import VECTOR_NOISE
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openlathe_sdk.probe import probe
+from openlathe_sdk.inspection.probe import probe
 
 EFFECTS = {
     "nothing": ("VALUE = 1", None),

@@ -9,7 +9,7 @@ import pytest
 from openlathe.config import EngineConfig
 from openlathe.plugins.plan import make_plan
 from openlathe_sdk.conformance import suite
-from openlathe_sdk.model_bench import ModelBench
+from openlathe_sdk.harness.model import ModelBench
 from openlathe_sdk.reference.toy.checkpoint import toy_registry, write_toy
 from openlathe_sdk.reference.toy.modeling import next_token
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from openlathe_sdk.scripts import CHAT_ANSWER, CHAT_CALL, CHAT_GREETING
+from openlathe_sdk.checkpoints.scripts import CHAT_ANSWER, CHAT_CALL, CHAT_GREETING
 
 
 def make(repository: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from openlathe_plugin_qwen3.config import Qwen3Config
 
 from openlathe.plugins.registry import Registry
 from openlathe.spi import CheckpointError, FullKV, Provider, SlidingKV
-from openlathe_sdk.model_bench import ModelBench, plan_for, reference_logits, reference_model, write_tiny
+from openlathe_sdk.harness.model import ModelBench, plan_for, reference_logits, reference_model, write_tiny
 
 #: Qwen3-0.6B's config.json as published, in the older layout.
 PUBLISHED: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 
 from openlathe.spi import Provider
 
-from ..attention_bench import Bench, Heads
+from ..harness.attention import Bench, Heads
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 

@@ -26,9 +26,9 @@ from openlathe.plugins.registry import Registry
 from openlathe.plugins.resolve import load
 from openlathe.spi import CheckpointError, ModelConfig, ModelSpec, Provider
 
-from ..model_bench import ModelBench, Running, copied, plan_for, reference_logits, reference_model, write_tiny
-from ..protocol_check import missing_members
-from ..random_weights import legacy_layout
+from ..checkpoints.random_weights import legacy_layout
+from ..harness.model import ModelBench, Running, copied, plan_for, reference_logits, reference_model, write_tiny
+from ..inspection.members import missing_members
 
 #: Largest difference of a log probability from the reference's, in float32.
 LOGPROB_TOLERANCE = 1e-4

@@ -13,11 +13,11 @@ from openlathe.kernels.attend import AttendPlan
 from openlathe.plugins.resolve import resolve
 from openlathe.spi import AttentionBatch, KernelQuery, KernelSpec, KVPages, Provider
 
-from ..attention_bench import Heads, Truth
-from ..kernel_cases import CASES, Draw
-from ..paging import Cached, Pool
-from ..tolerance import assert_close
-from ..under_test import device_of, facts_of, require, skip_if_refused
+from ..harness.attention import Heads, Truth
+from ..harness.operators import CASES, Draw
+from ..harness.paging import Cached, Pool
+from ..harness.tolerance import assert_close
+from ..harness.under_test import device_of, facts_of, require, skip_if_refused
 from . import only
 
 NUM_PAGES = 32

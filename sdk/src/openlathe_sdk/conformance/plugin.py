@@ -20,10 +20,10 @@ from openlathe.plugins.resolve import load, resolve, resource
 from openlathe.spi import ParserContext, Provider, protocols
 from openlathe.spi.specs import from_json, to_json
 
-from ..probe import probe
-from ..protocol_check import accepts, missing_members
-from ..queries import queries
-from ..words import WORDS
+from ..inspection.members import accepts, missing_members
+from ..inspection.probe import probe
+from ..inspection.queries import queries
+from ..inspection.words import WORDS
 
 #: Kind -> what its target must be. The other kinds' targets are called, or are resources.
 PROTOCOLS: dict[str, type] = {

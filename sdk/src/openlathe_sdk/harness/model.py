@@ -23,8 +23,8 @@ from openlathe.plugins.registry import Registry
 from openlathe.plugins.resolve import resource
 from openlathe.spi import KVPages, ModelBatch, ModelSpec, Provider
 
-from . import random_weights
-from .cache import cached, source_hash
+from ..cache import cached, source_hash
+from ..checkpoints import random_weights
 from .paging import Cached, Pool
 from .under_test import device_of
 
@@ -37,8 +37,8 @@ def write_tiny(
 ) -> Path:
     """A random checkpoint of the family from its ``tiny_config`` with ``changes``, written by transformers; read only.
 
-    ``options`` are those of :func:`openlathe_sdk.random_weights.write_checkpoint`. Skips where the spec names no
-    reference or no tiny configuration.
+    ``options`` are those of :func:`openlathe_sdk.checkpoints.random_weights.write_checkpoint`. Skips where the spec
+    names no reference or no tiny configuration.
     """
     spec = _spec(provider)
     pytest.importorskip("transformers")

@@ -17,11 +17,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
+from ..cache import cached, source_hash
 from . import random_weights, scripts, tokenizer, training
-from .cache import cached, source_hash
-from .scripts import SCRIPTS, Script, training_scripts
-
-__all__ = ["SCRIPTS", "Script", "qwen3_template", "scripted_examples", "scripted_qwen3", "tiny_qwen3"]
+from .scripts import SCRIPTS, training_scripts
 
 REFERENCE = "Qwen3ForCausalLM"
 TEMPLATE_PACKAGE = "openlathe_plugin_qwen3"

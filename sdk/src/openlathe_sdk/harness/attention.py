@@ -21,8 +21,8 @@ from openlathe.spi import (
     SlidingKV,
 )
 
+from ..reference.attention import attention
 from .paging import Cached, Pool
-from .reference.attention import attention
 from .tolerance import assert_close
 from .under_test import device_of, facts_of, require, skip_if_refused
 
