@@ -83,7 +83,7 @@ class QKVLinear(Linear):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """``x`` [T, in] -> q [T, heads, D], k and v [T, kv_heads, D], views of one tensor."""
-        q, k, v = super().forward(x).view(x.shape[0], -1, self.head_dim).split(self.heads, dim=1)
+        q, k, v = super().forward(x).view(x.shape[0], -1, self.head_dim).split_with_sizes(self.heads, dim=1)
         return q, k, v
 
 

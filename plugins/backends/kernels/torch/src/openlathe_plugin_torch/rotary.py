@@ -15,11 +15,11 @@ def rotary(
     if interleaved or cos_sin.shape[-1] != q.shape[-1]:
         return reference(positions, q, k, cos_sin, interleaved)
     half = q.shape[-1] // 2
-    cos, sin = cos_sin.index_select(0, positions).unsqueeze(1).split(half, dim=-1)
+    cos, sin = cos_sin.index_select(0, positions).unsqueeze(1).chunk(2, dim=-1)
     x = torch.cat((q, k), dim=1).to(cos_sin.dtype)
-    first, second = x.split(half, dim=-1)
+    first, second = x.chunk(2, dim=-1)
     turned = torch.empty_like(x)
     torch.mul(first, cos, out=turned[..., :half]).addcmul_(second, sin, value=-1.0)
     torch.mul(second, cos, out=turned[..., half:]).addcmul_(first, sin)
-    turned_q, turned_k = turned.to(q.dtype).split((q.shape[1], k.shape[1]), dim=1)
+    turned_q, turned_k = turned.to(q.dtype).split_with_sizes((q.shape[1], k.shape[1]), dim=1)
     return turned_q, turned_k
