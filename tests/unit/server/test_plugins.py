@@ -46,17 +46,11 @@ class ShoutDialect(Dialect):
 
     done = b""
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
     def chunks(self, tick: Any) -> list[Said]:
         return [Said(event.text.upper()) for _, delta in tick for event in delta.events if isinstance(event, Content)]
 
-    def fold(self, chunks: Any) -> None:
-        self.said += [chunk.text for chunk in chunks]
-
-    def answer(self) -> Said:
-        return Said("".join(self.said))
+    def answer(self, deltas: Any) -> Said:
+        return Said("".join(said.text for said in self.chunks(enumerate(deltas))))
 
     def encode(self, chunks: Any) -> bytes:
         return b"".join(b"event: said\ndata: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks)
@@ -133,6 +127,9 @@ def test_a_plugin_speaks_another_dialect_over_the_same_stream(make_server: Any, 
     said = [msgspec.json.decode(line.partition("data: ")[2]) for line in lines]
     assert "".join(event["text"] for event in said) == "HELLO THERE."
     assert server.post("/acme/shout", {"messages": []}).status_code == 400
+    server.engine.text = "<think>Nothing to say.</think>"
+    silent = server.post("/acme/shout", {"messages": body["messages"], "stream": True})
+    assert (silent.status_code, silent.text) == (200, ""), "a stream of no chunks is still an answer"
 
 
 @pytest.mark.parametrize("target, says", [("greedy_routes", "/v1/models"), ("broken_routes", "no such thing")])

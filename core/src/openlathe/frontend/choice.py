@@ -31,6 +31,14 @@ class Delta:
     finish_reason: str | None = None
     stop_reason: int | str | None = None
 
+    def add(self, following: Delta) -> None:
+        """Takes in the next delta of the same choice."""
+        self.events += following.events
+        self.token_ids += following.token_ids
+        self.logprobs += following.logprobs
+        self.cached_tokens = following.cached_tokens or self.cached_tokens
+        self.finish_reason, self.stop_reason = following.finish_reason, following.stop_reason
+
 
 class Choice:
     """Turns the engine's outputs for one sequence into deltas.

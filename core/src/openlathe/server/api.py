@@ -33,7 +33,6 @@ from .requests import ChatRequest
 from .responses import Usage
 from .sse import Answer, Dialect
 from .state import Engine, ServerState
-from .usage import usage
 
 #: Grows with every addition; a breaking change gets a new module.
 API_VERSION = 1
@@ -52,7 +51,6 @@ __all__ = [
     "json_response",
     "read",
     "read_object",
-    "usage",
 ]
 
 

@@ -1,118 +1,88 @@
-"""A chat's stream as ``chat.completion.chunk`` objects, and the whole answer as their fold."""
+"""What a chat's stream says: ``chat.completion.chunk`` objects, or one message that is their fold."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, UnsetType
 
+from ..engine.messages import TokenLogprobs
 from ..frontend.choice import Delta
+from ..frontend.tokenize import Tokenizer
 from ..spi.events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 from .generation import Tick
 from .job import Job
-from .logprobs import chat_logprob
+from .openai import FLOOR, OpenAIDialect
 from .requests import ChatRequest
 from .responses import (
     ChatChoice,
-    ChatChunk,
-    ChatChunkChoice,
-    ChatCompletion,
-    ChatDelta,
     ChatLogprob,
     ChatLogprobs,
     ChatMessage,
+    Completion,
     FunctionCall,
-    FunctionDelta,
     ToolCall,
-    ToolCallDelta,
-    Usage,
+    TopLogprob,
 )
-from .sse import Dialect
 from .state import ServerState
-from .usage import StreamUsage, usage
 
 
-class ChatDialect(Dialect):
-    """Deltas as chunks, and their fold."""
+class ChatDialect(OpenAIDialect):
+    """Besides what both dialects do, the first chunk and the answer show the prompt's ids where they are asked for."""
 
     def __init__(self, state: ServerState, job: Job, body: ChatRequest) -> None:
-        self._job = job
-        self._created = int(time.time())
-        self._usage = StreamUsage(job, body)
-        self._shows_prompt = bool(body.return_token_ids)
-        self._writers = [_ChoiceWriter(state, job, body, index) for index in range(job.sampling.n)]
-        self._folded = [_FoldedChoice(index) for index in range(job.sampling.n)]
+        writers = [_ChoiceWriter(state.tokenizer, job, body, index) for index in range(job.sampling.n)]
+        super().__init__(job, body, writers, chunk="chat.completion.chunk", whole="chat.completion")
+        self._prompt: list[int] | UnsetType = job.prompts[0] if body.return_token_ids else UNSET
 
-    def chunks(self, tick: Tick) -> list[ChatChunk]:
-        chunks = [self._chunk([choice]) for index, delta in tick for choice in self._writers[index].write(delta)]
-        if chunks and self._shows_prompt:
-            chunks[0].prompt_token_ids = self._job.prompts[0]
-            self._shows_prompt = False
+    def chunks(self, tick: Tick) -> list[Completion]:
+        chunks = super().chunks(tick)
+        if chunks:
+            chunks[0].prompt_token_ids, self._prompt = self._prompt, UNSET
         return chunks
 
-    def last_chunks(self) -> list[ChatChunk]:
-        total = self._usage.at_end()
-        return [self._chunk([], total)] if total is not None else []
-
-    def fold(self, chunks: Sequence[Struct]) -> None:
-        for chunk in chunks:
-            assert isinstance(chunk, ChatChunk)
-            for choice in chunk.choices:
-                self._folded[choice.index].add(choice)
-
-    def answer(self) -> ChatCompletion:
-        choices = [folded.whole() for folded in self._folded]
-        shows_prompt = choices[0].token_ids is not UNSET
-        return ChatCompletion(
-            id=self._job.request_id,
-            created=self._created,
-            model=self._job.model,
-            choices=choices,
-            usage=usage(self._job),
-            prompt_token_ids=self._job.prompts[0] if shows_prompt else UNSET,
-        )
-
-    def _chunk(self, choices: list[ChatChunkChoice], total: Usage | None = None) -> ChatChunk:
-        return ChatChunk(
-            id=self._job.request_id,
-            created=self._created,
-            model=self._job.model,
-            choices=choices,
-            usage=total if total is not None else self._usage.of_chunk(),
-        )
+    def answer(self, deltas: Sequence[Delta]) -> Completion:
+        answer = super().answer(deltas)
+        answer.prompt_token_ids = self._prompt
+        return answer
 
 
 class _ChoiceWriter:
-    """Makes the chunks of one choice; log-probabilities and ids wait for the next chunk that has something to say."""
-
-    def __init__(self, state: ServerState, job: Job, body: ChatRequest, index: int) -> None:
-        self._tokenizer = state.tokenizer
+    def __init__(self, tokenizer: Tokenizer, job: Job, body: ChatRequest, index: int) -> None:
+        self._tokenizer = tokenizer
         self._index = index
         self._shows_reasoning = body.include_reasoning is not False
         self._logprobs: list[ChatLogprob] | None = [] if job.sampling.logprobs is not None else None
         self._ids: list[int] | None = [] if body.return_token_ids else None
         self._started = False
 
-    def write(self, delta: Delta) -> Iterator[ChatChunkChoice]:
-        if self._logprobs is not None:
-            self._logprobs += [chat_logprob(self._tokenizer, position) for position in delta.logprobs]
-        if self._ids is not None:
-            self._ids += delta.token_ids
-        said = list(_chat_deltas(delta.events, self._shows_reasoning))
+    def write(self, delta: Delta) -> Iterator[ChatChoice]:
+        said = list(_messages(delta.events, self._shows_reasoning))
         if not self._started and (said or delta.finish_reason is not None):
             self._started = True
-            yield ChatChunkChoice(index=self._index, delta=ChatDelta(role="assistant", content=""))
-        for item in said:
-            yield self._choice(item)
+            yield ChatChoice(index=self._index, delta=ChatMessage(role="assistant", content=""))
+        self._keep(delta)
+        for message in said:
+            yield self._choice(delta=message)
         if delta.finish_reason is not None:
-            last = self._choice(ChatDelta())
-            last.finish_reason, last.stop_reason = delta.finish_reason, delta.stop_reason
-            yield last
+            reasons = {"finish_reason": delta.finish_reason, "stop_reason": delta.stop_reason}
+            yield self._choice(delta=ChatMessage(), **reasons)
 
-    def _choice(self, delta: ChatDelta) -> ChatChunkChoice:
-        choice = ChatChunkChoice(index=self._index, delta=delta)
+    def whole(self, delta: Delta) -> ChatChoice:
+        self._keep(delta)
+        message = _joined(_messages(delta.events, self._shows_reasoning))
+        return self._choice(message=message, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
+
+    def _keep(self, delta: Delta) -> None:
+        if self._logprobs is not None:
+            self._logprobs += [_logprob(self._tokenizer, position) for position in delta.logprobs]
+        if self._ids is not None:
+            self._ids += delta.token_ids
+
+    def _choice(self, **fields: Any) -> ChatChoice:
+        choice = ChatChoice(index=self._index, **fields)
         if self._logprobs:
             choice.logprobs, self._logprobs = ChatLogprobs(content=self._logprobs), []
         if self._ids is not None:
@@ -120,88 +90,50 @@ class _ChoiceWriter:
         return choice
 
 
-def _chat_deltas(events: Sequence[Event], shows_reasoning: bool) -> Iterator[ChatDelta]:
+def _messages(events: Sequence[Event], shows_reasoning: bool) -> Iterator[ChatMessage]:
     """Events of one kind in a row make one delta; a call's end says nothing on the wire."""
-    position = 0
-    while position < len(events):
-        event = events[position]
-        same = position + 1
-        if isinstance(event, Content | Reasoning | ToolCallArguments):
-            while same < len(events) and _continues(event, events[same]):
-                same += 1
-            text = "".join([item.text for item in events[position:same]])  # type: ignore[union-attr]
-            if isinstance(event, Content):
-                yield ChatDelta(content=text)
-            elif isinstance(event, ToolCallArguments):
-                yield _call_delta(event.index, FunctionDelta(arguments=text))
+    for (kind, index), run in groupby(events, lambda event: (type(event), getattr(event, "index", 0))):
+        if kind is ToolCallStart:
+            for start in run:
+                assert isinstance(start, ToolCallStart)
+                call = ToolCall(index=index, id=start.id, type="function", function=FunctionCall(name=start.name))
+                yield ChatMessage(tool_calls=[call])
+        elif kind in (Content, Reasoning, ToolCallArguments):
+            text = "".join([event.text for event in run])  # type: ignore[union-attr]
+            if kind is Content:
+                yield ChatMessage(content=text)
+            elif kind is ToolCallArguments:
+                yield ChatMessage(tool_calls=[ToolCall(index=index, function=FunctionCall(arguments=text))])
             elif shows_reasoning:
-                yield ChatDelta(reasoning=text, reasoning_content=text)
-        elif isinstance(event, ToolCallStart):
-            function = FunctionDelta(name=event.name, arguments="")
-            yield _call_delta(event.index, function, id=event.id, type="function")
-        position = same
+                yield ChatMessage(reasoning=text, reasoning_content=text)
 
 
-def _continues(event: Event, following: Event) -> bool:
-    return type(event) is type(following) and getattr(event, "index", None) == getattr(following, "index", None)
+def _joined(deltas: Iterable[ChatMessage]) -> ChatMessage:
+    """The deltas of one choice as one message."""
+    content = reasoning = ""
+    calls: dict[int | UnsetType, ToolCall] = {}
+    for delta in deltas:
+        content += delta.content or ""
+        reasoning += delta.reasoning or ""
+        for part in delta.tool_calls or ():
+            call = calls.setdefault(part.index, part)
+            if call is not part:
+                call.function.arguments += part.function.arguments
+    message = ChatMessage(role="assistant", content=content or (None if reasoning or calls else ""), refusal=None)
+    if reasoning:
+        message.reasoning = message.reasoning_content = reasoning
+    if calls:
+        message.tool_calls = list(calls.values())
+        for call in message.tool_calls:
+            call.index = UNSET
+    return message
 
 
-def _call_delta(index: int, function: FunctionDelta, **more: Any) -> ChatDelta:
-    return ChatDelta(tool_calls=[ToolCallDelta(index=index, function=function, **more)])
-
-
-class _FoldedChoice:
-    """One choice's chunks as one message."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: dict[int, tuple[ToolCallDelta, list[str]]] = {}
-        self._logprobs: list[ChatLogprob] | None = None
-        self._ids: list[int] | None = None
-        self._last: ChatChunkChoice | None = None
-
-    def add(self, chunk: ChatChunkChoice) -> None:
-        delta = chunk.delta
-        if delta.content:
-            self._content.append(delta.content)
-        if delta.reasoning:
-            self._reasoning.append(delta.reasoning)
-        for call in delta.tool_calls or ():
-            _, arguments = self._calls.setdefault(call.index, (call, []))
-            arguments.append(call.function.arguments or "")
-        if chunk.logprobs is not None:
-            self._logprobs = self._logprobs or []
-            self._logprobs += chunk.logprobs.content
-        if chunk.token_ids is not UNSET:
-            self._ids = self._ids or []
-            self._ids += chunk.token_ids
-        self._last = chunk
-
-    def whole(self) -> ChatChoice:
-        last = self._last or ChatChunkChoice(index=self._index, delta=ChatDelta())
-        return ChatChoice(
-            index=self._index,
-            message=self._message(),
-            logprobs=ChatLogprobs(content=self._logprobs) if self._logprobs is not None else None,
-            finish_reason=last.finish_reason,
-            stop_reason=last.stop_reason if last.stop_reason is not UNSET else None,
-            token_ids=self._ids if self._ids is not None else UNSET,
-        )
-
-    def _message(self) -> ChatMessage:
-        content, reasoning = "".join(self._content), "".join(self._reasoning)
-        message = ChatMessage(role="assistant", content=content)
-        if reasoning:
-            message.reasoning = message.reasoning_content = reasoning
-        if self._calls:
-            message.tool_calls = [
-                ToolCall(
-                    id=start.id or "", function=FunctionCall(name=start.function.name or "", arguments="".join(parts))
-                )
-                for start, parts in self._calls.values()
-            ]
-        if not content and (reasoning or self._calls):
-            message.content = None
-        return message
+def _logprob(tokenizer: Tokenizer, position: TokenLogprobs) -> ChatLogprob:
+    """One position; the engine lists the sampled token first, then the alternatives."""
+    pairs = [
+        TopLogprob(token=tokenizer.token_text(id), logprob=max(value, FLOOR), bytes=list(tokenizer.token_bytes(id)))
+        for id, value in zip(position.token_ids, position.logprobs, strict=True)
+    ]
+    sampled = pairs[0]
+    return ChatLogprob(token=sampled.token, logprob=sampled.logprob, bytes=sampled.bytes, top_logprobs=pairs[1:])

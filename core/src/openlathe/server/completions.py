@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from ..engine.messages import TokenLogprobs
 from ..frontend.choice import Delta
+from ..frontend.tokenize import Tokenizer
 from ..spi.errors import InvalidRequest
 from ..spi.events import Content
 from .body import read
-from .generation import Tick, generate
+from .generation import generate
 from .job import Job
-from .logprobs import CompletionLogprobsBuilder
+from .openai import FLOOR, OpenAIDialect
 from .requests import MAX_PROMPTS, MAX_SEQUENCES, CompletionRequest
-from .responses import Completion, CompletionChoice, CompletionLogprobs, Usage
+from .responses import CompletionChoice, CompletionLogprobs
 from .sampling import check_prompt_ids, logprob_count, sampling_params, token_budget
-from .sse import Answer, Dialect
+from .sse import Answer
 from .state import ServerState
-from .usage import StreamUsage, usage
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -31,7 +31,9 @@ async def completions(request: Request) -> Answer:
     arrival = time.monotonic()
     body = await read(request, CompletionRequest)
     job = await _job(state, body, request.state.request_id, arrival)
-    dialect = CompletionDialect(state, job, body)
+    ids = bool(body.return_token_ids)
+    writers = [CompletionWriter(state.tokenizer, job, index, ids=ids) for index in range(job.choices)]
+    dialect = OpenAIDialect(job, body, writers, chunk="text_completion", whole="text_completion")
     return Answer(request, generate(state, job), dialect, stream=job.streamed)
 
 
@@ -75,95 +77,52 @@ async def _prompts(state: ServerState, body: CompletionRequest) -> list[list[int
     return prompts
 
 
-class CompletionDialect(Dialect):
-    """Deltas as ``text_completion`` chunks, and their fold."""
+class CompletionWriter:
+    """Says one choice; the offsets of log-probabilities count characters of the choice's tokens so far."""
 
-    def __init__(self, state: ServerState, job: Job, body: CompletionRequest) -> None:
-        self._job = job
-        self._created = int(time.time())
-        self._usage = StreamUsage(job, body)
-        count = job.sampling.n * len(job.prompts)
-        self._writers = [_ChoiceWriter(state, job, index, ids=bool(body.return_token_ids)) for index in range(count)]
-        self._folded = [_FoldedChoice(index) for index in range(count)]
-
-    def chunks(self, tick: Tick) -> list[Completion]:
-        choices = [self._writers[index].write(delta) for index, delta in tick]
-        return [self._chunk([choice]) for choice in choices if choice is not None]
-
-    def last_chunks(self) -> list[Completion]:
-        total = self._usage.at_end()
-        return [self._chunk([], total)] if total is not None else []
-
-    def fold(self, chunks: Sequence[Struct]) -> None:
-        for chunk in chunks:
-            assert isinstance(chunk, Completion)
-            for choice in chunk.choices:
-                self._folded[choice.index].add(choice)
-
-    def answer(self) -> Completion:
-        return self._chunk([choice.whole() for choice in self._folded], usage(self._job))
-
-    def _chunk(self, choices: list[CompletionChoice], total: Usage | None = None) -> Completion:
-        return Completion(
-            id=self._job.request_id,
-            created=self._created,
-            model=self._job.model,
-            choices=choices,
-            usage=total if total is not None else self._usage.of_chunk(),
-        )
-
-
-class _ChoiceWriter:
-    """Makes the chunks of one choice; log-probabilities and ids wait for the next chunk that has something to say."""
-
-    def __init__(self, state: ServerState, job: Job, index: int, *, ids: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, job: Job, index: int, *, ids: bool) -> None:
+        self._tokenizer = tokenizer
         self._index = index
-        self._prompt: list[int] | None = job.prompts[index // job.sampling.n] if ids else None
+        self._prompt: list[int] | UnsetType = job.prompts[index // job.sampling.n] if ids else UNSET
         self._ids: list[int] | None = [] if ids else None
-        self._builder = CompletionLogprobsBuilder(state.tokenizer) if job.sampling.logprobs is not None else None
-        self._logprobs: list[TokenLogprobs] = []
+        self._logprobs: list[TokenLogprobs] | None = [] if job.sampling.logprobs is not None else None
+        self._offset = 0
 
-    def write(self, delta: Delta) -> CompletionChoice | None:
-        self._logprobs += delta.logprobs
+    def write(self, delta: Delta) -> Iterator[CompletionChoice]:
+        if self._logprobs is not None:
+            self._logprobs += delta.logprobs
         if self._ids is not None:
             self._ids += delta.token_ids
         text = "".join([event.text for event in delta.events if isinstance(event, Content)])
-        if not text and delta.finish_reason is None:
-            return None
+        if text or delta.finish_reason is not None:
+            yield self._choice(text, delta)
+
+    def whole(self, delta: Delta) -> CompletionChoice:
+        return next(self.write(delta))
+
+    def _choice(self, text: str, delta: Delta) -> CompletionChoice:
         choice = CompletionChoice(
             index=self._index, text=text, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason
         )
-        if self._builder is not None:
-            choice.logprobs = CompletionLogprobs()
-            self._builder.add(self._logprobs, choice.logprobs)
-            self._logprobs = []
+        if self._logprobs is not None:
+            choice.logprobs, self._logprobs = self._said(self._logprobs), []
         if self._ids is not None:
             choice.token_ids, self._ids = self._ids, []
-            choice.prompt_token_ids, self._prompt = (self._prompt if self._prompt is not None else UNSET), None
+            choice.prompt_token_ids, self._prompt = self._prompt, UNSET
         return choice
 
-
-class _FoldedChoice:
-    """One choice's chunks as one."""
-
-    def __init__(self, index: int) -> None:
-        self._whole = CompletionChoice(index=index, text="")
-        self._texts: list[str] = []
-
-    def add(self, chunk: CompletionChoice) -> None:
-        whole = self._whole
-        self._texts.append(chunk.text)
-        whole.finish_reason, whole.stop_reason = chunk.finish_reason, chunk.stop_reason
-        if chunk.prompt_token_ids is not UNSET:
-            whole.prompt_token_ids = chunk.prompt_token_ids
-        if chunk.token_ids is not UNSET:
-            whole.token_ids = whole.token_ids or []
-            whole.token_ids += chunk.token_ids
-        if chunk.logprobs is not None:
-            whole.logprobs = whole.logprobs or CompletionLogprobs()
-            for name in CompletionLogprobs.__struct_fields__:
-                getattr(whole.logprobs, name).extend(getattr(chunk.logprobs, name))
-
-    def whole(self) -> CompletionChoice:
-        self._whole.text = "".join(self._texts)
-        return self._whole
+    def _said(self, positions: list[TokenLogprobs]) -> CompletionLogprobs:
+        said, text = CompletionLogprobs(), self._tokenizer.token_text
+        for position in positions:
+            values = [max(value, FLOOR) for value in position.logprobs]
+            token = text(position.token_ids[0])
+            # two ids may share one text; the likelier is listed first and stays
+            top: dict[str, float] = {}
+            for id, value in sorted(zip(position.token_ids, values, strict=True), key=lambda pair: -pair[1]):
+                top.setdefault(text(id), value)
+            said.tokens.append(token)
+            said.token_logprobs.append(values[0])
+            said.top_logprobs.append(top)
+            said.text_offset.append(self._offset)
+            self._offset += len(token)
+        return said

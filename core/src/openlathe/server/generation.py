@@ -27,7 +27,7 @@ async def generate(state: ServerState, job: Job) -> AsyncGenerator[Tick, None]:
 
     Raises ``Overloaded``, ``InvalidRequest`` or ``EngineDeadError``.
     """
-    count = job.sampling.n * len(job.prompts)
+    count = job.choices
     with state.admitted(job.request_id, count) as request_id:
         state.metrics.observe("request_params_n", job.sampling.n)
         if state.config.enable_log_requests:

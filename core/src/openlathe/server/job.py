@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.messages import SamplingParams
+from .responses import PromptTokensDetails, Usage
 
 
 @dataclass(kw_only=True)
 class Job:
-    """What one HTTP request asks of the engine.
-
-    Every prompt (token ids) is answered ``sampling.n`` times; choice ``p * n + i`` is answer i to prompt p.
+    """Every prompt (token ids) is answered ``sampling.n`` times; choice ``p * n + i`` is answer i to prompt p.
     ``parse`` runs the model's parsers; ``prompt_tail`` is the end of the rendered prompt. ``model`` is the name that
     the client used, ``arrival`` when its request came, on the monotonic clock. ``cached_tokens`` and
     ``output_tokens`` grow while the stream runs.
@@ -38,3 +37,17 @@ class Job:
     @property
     def prompt_tokens(self) -> int:
         return sum(map(len, self.prompts))
+
+    @property
+    def choices(self) -> int:
+        return self.sampling.n * len(self.prompts)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far; a prompt counts once, however many answers it gets."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.output_tokens,
+            total_tokens=self.prompt_tokens + self.output_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached_tokens),
+        )

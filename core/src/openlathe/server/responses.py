@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import UNSET, UnsetType
-
-# -- usage --------------------------------------------------------------------------------------------------------
 
 
 class PromptTokensDetails(msgspec.Struct, kw_only=True):
@@ -19,7 +19,7 @@ class Usage(msgspec.Struct, kw_only=True):
     prompt_tokens_details: PromptTokensDetails
 
 
-# -- log-probabilities --------------------------------------------------------------------------------------------
+# -- chat completions ---------------------------------------------------------------------------------------------
 
 
 class TopLogprob(msgspec.Struct, kw_only=True):
@@ -36,95 +36,51 @@ class ChatLogprobs(msgspec.Struct, kw_only=True):
     content: list[ChatLogprob]
 
 
-class CompletionLogprobs(msgspec.Struct, kw_only=True):
-    text_offset: list[int] = []
-    token_logprobs: list[float] = []
-    tokens: list[str] = []
-    top_logprobs: list[dict[str, float]] = []
-
-
-# -- chat completions ---------------------------------------------------------------------------------------------
-
-
 class FunctionCall(msgspec.Struct, kw_only=True):
-    name: str
-    arguments: str
+    name: str | UnsetType = UNSET
+    arguments: str = ""
 
 
 class ToolCall(msgspec.Struct, kw_only=True):
-    id: str
-    function: FunctionCall
-    type: str = "function"
+    """A call, or in a stream what is new about the one that ``index`` says."""
 
-
-class FunctionDelta(msgspec.Struct, kw_only=True):
-    name: str | UnsetType = UNSET
-    arguments: str | UnsetType = UNSET
-
-
-class ToolCallDelta(msgspec.Struct, kw_only=True):
-    index: int
+    index: int | UnsetType = UNSET
     id: str | UnsetType = UNSET
     type: str | UnsetType = UNSET
-    function: FunctionDelta
-
-
-class ChatDelta(msgspec.Struct, kw_only=True):
-    role: str | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-    reasoning: str | UnsetType = UNSET
-    reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
-
-
-class ChatChunkChoice(msgspec.Struct, kw_only=True):
-    index: int
-    delta: ChatDelta
-    logprobs: ChatLogprobs | None = None
-    finish_reason: str | None = None
-    stop_reason: int | str | UnsetType | None = UNSET
-    token_ids: list[int] | UnsetType = UNSET
-
-
-class ChatChunk(msgspec.Struct, kw_only=True):
-    id: str
-    created: int
-    model: str
-    choices: list[ChatChunkChoice]
-    object: str = "chat.completion.chunk"
-    usage: Usage | UnsetType | None = UNSET
-    prompt_token_ids: list[int] | UnsetType = UNSET
+    function: FunctionCall
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
-    role: str
-    content: str | None
-    refusal: None = None
+    """A message, or in a stream what is new about it."""
+
+    role: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: UnsetType | None = UNSET
     reasoning: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
+    """One choice, with a ``message``, or in a stream with the ``delta`` to it."""
+
     index: int
-    message: ChatMessage
-    logprobs: ChatLogprobs | None
-    finish_reason: str | None
-    stop_reason: int | str | None
+    message: ChatMessage | UnsetType = UNSET
+    delta: ChatMessage | UnsetType = UNSET
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | UnsetType | None = UNSET
     token_ids: list[int] | UnsetType = UNSET
 
 
-class ChatCompletion(msgspec.Struct, kw_only=True):
-    id: str
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-    object: str = "chat.completion"
-    prompt_token_ids: list[int] | UnsetType = UNSET
-
-
 # -- completions --------------------------------------------------------------------------------------------------
+
+
+class CompletionLogprobs(msgspec.Struct, kw_only=True):
+    text_offset: list[int] = []
+    token_logprobs: list[float] = []
+    tokens: list[str] = []
+    top_logprobs: list[dict[str, float]] = []
 
 
 class CompletionChoice(msgspec.Struct, kw_only=True):
@@ -139,15 +95,19 @@ class CompletionChoice(msgspec.Struct, kw_only=True):
     token_ids: list[int] | UnsetType = UNSET
 
 
+# -- both ---------------------------------------------------------------------------------------------------------
+
+
 class Completion(msgspec.Struct, kw_only=True):
-    """A whole answer, or one chunk of it."""
+    """A whole answer or one chunk of it, as ``object`` says."""
 
     id: str
+    object: str
     created: int
     model: str
-    choices: list[CompletionChoice]
-    object: str = "text_completion"
+    choices: Sequence[ChatChoice | CompletionChoice]
     usage: Usage | UnsetType | None = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from ..frontend.choice import Delta
 from .body import encoder, unknown_fields_header
 from .errors import describe
 from .generation import Tick
@@ -25,7 +27,7 @@ _EVENT_STREAM = {
 
 
 class Dialect(ABC):
-    """An API's way to say what a stream brought. A whole answer is the fold of the chunks, so the two cannot differ."""
+    """An API's way to say what a stream brought. Streaming is the only path: an answer says the deltas' sum."""
 
     #: What ends a stream, behind the last chunk or an error.
     done = b"data: [DONE]\n\n"
@@ -38,12 +40,8 @@ class Dialect(ABC):
         return ()
 
     @abstractmethod
-    def fold(self, chunks: Sequence[msgspec.Struct]) -> None:
-        """Takes chunks into the whole answer."""
-
-    @abstractmethod
-    def answer(self) -> msgspec.Struct:
-        """The whole answer, once everything is folded."""
+    def answer(self, deltas: Sequence[Delta]) -> msgspec.Struct:
+        """The whole answer; ``deltas`` has one for each choice, everything that its stream brought."""
 
     def encode(self, chunks: Sequence[msgspec.Struct]) -> bytes:
         """Chunks, or an ``ErrorBody``, as events, in one piece of bytes for one write."""
@@ -69,32 +67,36 @@ class Answer:
         await _unless_disconnected(receive, work)
 
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wholes: defaultdict[int, Delta] = defaultdict(Delta)
         async with aclosing(self._ticks):
             async for tick in self._ticks:
-                self._dialect.fold(self._dialect.chunks(tick))
-        body = encoder.encode(self._dialect.answer())
+                for index, delta in tick:
+                    wholes[index].add(delta)
+        body = encoder.encode(self._dialect.answer([wholes[index] for index in sorted(wholes)]))
         await Response(body, 200, self._headers, "application/json")(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
         """The status waits for the first tick: what goes wrong before it is still answered with its own."""
-        started = False
+        start: Message | None = self._start()
         try:
             async with aclosing(self._ticks):
                 async for tick in self._ticks:
                     if not (chunks := self._dialect.chunks(tick)):
                         continue
-                    if not started:
-                        started = True
-                        await send(self._start())
+                    if start is not None:
+                        await send(start)
+                        start = None
                     await send({"type": "http.response.body", "body": self._dialect.encode(chunks), "more_body": True})
             tail = self._dialect.encode(self._dialect.last_chunks())
         except Exception as error:
-            if not started:
+            if start is not None:
                 raise
             tail = self._dialect.encode([describe(error)[1]])
+        if start is not None:  # nothing to say of any tick
+            await send(start)
         await send({"type": "http.response.body", "body": tail + self._dialect.done, "more_body": False})
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> Message:
         headers = {**_EVENT_STREAM, **self._headers}
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         return {"type": "http.response.start", "status": 200, "headers": raw}
