@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +15,9 @@ from openlathe_sdk.checkpoints.scripts import CHAT_ANSWER, CHAT_CALL, CHAT_GREET
 
 
 def make(repository: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *args], cwd=repository, capture_output=True, text=True)
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # `make test` runs us and is not to be noticed
+    environ = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(["make", *args], cwd=repository, env=environ, capture_output=True, text=True)
 
 
 def test_help_lists_every_target(repository):
