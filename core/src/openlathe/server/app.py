@@ -24,20 +24,19 @@ from .state import ServerState
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
-#: (path, method, endpoint)
-ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
-    ("/v1/models", "GET", models.list_models),
-    ("/v1/models/{model:path}", "GET", models.show_model),
-    ("/v1/chat/completions", "POST", chat.chat_completions),
-    ("/v1/completions", "POST", completions.completions),
-    ("/tokenize", "POST", tokenization.tokenize),
-    ("/detokenize", "POST", tokenization.detokenize),
-    ("/health", "GET", models.health),
-    ("/ping", "GET", models.health),
-    ("/ping", "POST", models.health),
-    ("/version", "GET", models.version),
-    ("/load", "GET", models.load),
-    ("/metrics", "GET", models.metrics),
+#: (path, methods, endpoint)
+ROUTES: tuple[tuple[str, tuple[str, ...], Endpoint], ...] = (
+    ("/v1/models", ("GET",), models.list_models),
+    ("/v1/models/{model:path}", ("GET",), models.show_model),
+    ("/v1/chat/completions", ("POST",), chat.chat_completions),
+    ("/v1/completions", ("POST",), completions.completions),
+    ("/tokenize", ("POST",), tokenization.tokenize),
+    ("/detokenize", ("POST",), tokenization.detokenize),
+    ("/health", ("GET",), models.health),
+    ("/ping", ("GET", "POST"), models.health),
+    ("/version", ("GET",), models.version),
+    ("/load", ("GET",), models.load),
+    ("/metrics", ("GET",), models.metrics),
 )
 
 
@@ -54,20 +53,13 @@ def create_app(state: ServerState, registry: Registry | None = None) -> Starlett
         )
     if config.api_key:
         middleware.append(Middleware(ApiKeys, keys=config.api_key))
-    routes: list[BaseRoute] = _core_routes()
+    routes: list[BaseRoute] = [Route(path, endpoint, methods=methods) for path, methods, endpoint in ROUTES]
     if registry is not None:
         routes += _plugin_routes(state, registry)
     handlers: dict[Any, Any] = dict.fromkeys((HTTPException, InvalidRequest, EngineDeadError, Exception), on_error)
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     app.state.server = state
     return app
-
-
-def _core_routes() -> list[BaseRoute]:
-    methods: dict[tuple[str, Endpoint], list[str]] = {}
-    for path, method, endpoint in ROUTES:
-        methods.setdefault((path, endpoint), []).append(method)
-    return [Route(path, endpoint, methods=allowed) for (path, endpoint), allowed in methods.items()]
 
 
 def _plugin_routes(state: ServerState, registry: Registry) -> Sequence[BaseRoute]:

@@ -35,7 +35,7 @@ async def chat_job(state: ServerState, body: ChatRequest, request_id: str, arriv
     """Checks ``body`` and renders its messages; raises ``InvalidRequest``."""
     model = state.served_model(body.model)
     tools = _tools(body)
-    text = render(state, body, tools, _template_kwargs(state, body))
+    text = render(state, body, tools)
     prompt = await state.encode(text, add_special_tokens=bool(body.add_special_tokens))
     param = "max_completion_tokens" if body.max_completion_tokens is not None else "max_tokens"
     budget = token_budget(state, [prompt], getattr(body, param), param, None)
@@ -55,12 +55,7 @@ async def chat_job(state: ServerState, body: ChatRequest, request_id: str, arriv
     )
 
 
-def render(
-    state: ServerState,
-    body: ChatRequest | TokenizeChatRequest,
-    tools: list[dict[str, Any]],
-    template_kwargs: dict[str, Any],
-) -> str:
+def render(state: ServerState, body: ChatRequest | TokenizeChatRequest, tools: list[dict[str, Any]]) -> str:
     """The prompt of ``body``'s messages."""
     if state.renderer is None:
         raise InvalidRequest(
@@ -75,17 +70,18 @@ def render(
         documents=body.documents,
         add_generation_prompt=not continues if body.add_generation_prompt is None else body.add_generation_prompt,
         continue_final_message=continues,
-        template_kwargs=template_kwargs,
+        template_kwargs=_template_kwargs(state, body),
     )
 
 
-def _template_kwargs(state: ServerState, body: ChatRequest) -> dict[str, Any]:
+def _template_kwargs(state: ServerState, body: ChatRequest | TokenizeChatRequest) -> dict[str, Any]:
     """The operator's, over them what ``reasoning_effort`` comes to, over them the client's own."""
     kwargs = dict(state.plan.config.default_chat_template_kwargs)
-    if body.reasoning_effort is not None:
-        kwargs["reasoning_effort"] = body.reasoning_effort
-        if body.reasoning_effort == "none":
-            kwargs["enable_thinking"] = False
+    effort = body.reasoning_effort if isinstance(body, ChatRequest) else None
+    if effort is not None:
+        kwargs["reasoning_effort"] = effort
+    if effort == "none":
+        kwargs["enable_thinking"] = False
     return {**kwargs, **(body.chat_template_kwargs or {})}
 
 

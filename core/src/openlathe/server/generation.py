@@ -18,6 +18,8 @@ from .state import ParserFactory, ServerState
 
 logger = logging.getLogger(__name__)
 
+#: Stage of parsing -> the plan's slot for it.
+_SLOTS = {"reasoning": "reasoning-parser", "tools": "tool-parser"}
 #: (index of the choice, what is new about it), everything that came at one time.
 Tick = list[tuple[int, Delta]]
 
@@ -125,16 +127,17 @@ def _choice(state: ServerState, job: Job, request: EngineRequest) -> Choice:
     def on_parser_error(stage: str, error: Exception) -> None:
         _report_parser(state, stage, request.request_id, error)
 
-    def parser(stage: str, slot: str, factory: ParserFactory | None) -> StreamParser | None:
-        if factory is None:
+    def parser(stage: str, factory: ParserFactory | None) -> StreamParser | None:
+        if factory is None or not job.parse:
             return None
-        options = state.parser_options(slot)
+        context = ParserContext(
+            tools=job.tools,
+            prompt_tail=job.prompt_tail,
+            added_tokens=state.added_tokens,
+            options=state.plan.choices[_SLOTS[stage]].options,
+        )
         try:
-            return factory(
-                ParserContext(
-                    tools=job.tools, prompt_tail=job.prompt_tail, added_tokens=state.added_tokens, options=options
-                )
-            )
+            return factory(context)
         except Exception as error:  # a plugin's fault must not cost the request
             on_parser_error(stage, error)
             return None
@@ -143,22 +146,18 @@ def _choice(state: ServerState, job: Job, request: EngineRequest) -> Choice:
         state.tokenizer,
         request.prompt_token_ids,
         request.sampling,
-        reasoning=parser("reasoning", "reasoning-parser", state.reasoning_parser if job.parse else None),
-        tools=parser("tools", "tool-parser", state.tool_parser if job.parse and job.tools else None),
+        reasoning=parser("reasoning", state.reasoning_parser),
+        tools=parser("tools", state.tool_parser if job.tools else None),
         single_call=job.single_call,
         on_parser_error=on_parser_error,
     )
 
 
 def _report_parser(state: ServerState, stage: str, request_id: str, error: Exception) -> None:
-    chosen = state.plan.choices["tool-parser" if stage == "tools" else "reasoning-parser"]
+    chosen = state.plan.choices[_SLOTS[stage]]
     state.metrics.count("parser_failures", 1, stage, chosen.name)
     logger.error(
-        "The %s %s of %s %s raised in request %s, whose text goes out unparsed.",
-        chosen.kind,
-        chosen.name,
-        chosen.distribution,
-        chosen.version,
-        request_id,
+        f"The {chosen.kind} {chosen.name} of {chosen.distribution} {chosen.version} raised in request {request_id}, "
+        "whose text goes out unparsed.",
         exc_info=error,
     )

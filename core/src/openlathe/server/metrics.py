@@ -17,31 +17,9 @@ from prometheus_client.registry import Collector
 
 from ..engine.messages import EngineOutputs, EngineStats
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 640, 2560)
-_TTFT = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1,
-    2.5,
-    5,
-    7.5,
-    10,
-    20,
-    40,
-    80,
-    160,
-    640,
-    2560,
-)
+_LONG = (10, 20, 40, 80, 160, 640, 2560)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, *_LONG)
+_TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, *_LONG)
 _BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 40, 80)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000)
 _STEP = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -61,7 +39,7 @@ HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
     "iteration_tokens_total": ("Tokens computed in a step.", _STEP),
 }
 
-#: Gauge -> help; from the engine's statistics.
+#: Gauge -> help.
 GAUGES: dict[str, str] = {
     "num_requests_running": "Requests in the running batch.",
     "num_requests_waiting": "Requests waiting for room.",
@@ -85,6 +63,14 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "parser_failures": ("Choices whose parser raised and whose text was delivered raw.", ("stage", "parser")),
 }
 
+#: Counter -> its name in the engine's statistics, which count since the engine's start.
+_OF_ENGINE = {
+    "num_preemptions": "preemptions",
+    "prefix_cache_queries": "prefix_queries",
+    "prefix_cache_hits": "prefix_hits",
+    "gpu_prefix_cache_queries": "prefix_queries",
+    "gpu_prefix_cache_hits": "prefix_hits",
+}
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 
 
@@ -160,16 +146,16 @@ class Metrics(Collector):
         config = GaugeMetricFamily(self._prefix + "cache_config_info", "The KV cache.", labels=list(info))
         config.add_metric(list(info.values()), 1)
         yield config
-        self._counters_of_engine()
+        for name, statistic in _OF_ENGINE.items():
+            self._counters[name][()] = getattr(self._stats, statistic)
         for name, (help, more) in COUNTERS.items():
             counter = CounterMetricFamily(self._prefix + name, help, labels=[*labels, *more])
             for key, number in (self._counters[name] or ({} if more else {(): 0})).items():
                 counter.add_metric([*values, *key], number)
             yield counter
         for name, (help, _) in HISTOGRAMS.items():
-            buckets, total = self._histograms[name].buckets()
             histogram = HistogramMetricFamily(self._prefix + name, help, labels=labels)
-            histogram.add_metric(values, buckets, total)
+            histogram.add_metric(values, *self._histograms[name].buckets())
             yield histogram
 
     def _gauges(self) -> dict[str, float]:
@@ -181,15 +167,3 @@ class Metrics(Collector):
             "kv_cache_usage_perc": used,
             "gpu_cache_usage_perc": used,
         }
-
-    def _counters_of_engine(self) -> None:
-        """The engine counts since its start, so its numbers are the counters."""
-        stats = self._stats
-        for name, number in (
-            ("num_preemptions", stats.preemptions),
-            ("prefix_cache_queries", stats.prefix_queries),
-            ("prefix_cache_hits", stats.prefix_hits),
-            ("gpu_prefix_cache_queries", stats.prefix_queries),
-            ("gpu_prefix_cache_hits", stats.prefix_hits),
-        ):
-            self._counters[name][()] = number

@@ -32,20 +32,13 @@ def sampling_params(
 ) -> SamplingParams:
     """What the client said, where it is silent what the checkpoint says, and else the API's default."""
     values: dict[str, Any] = {name: value for name, value in state.defaults.sampling.items() if name in _SHARED}
-    for name in _SHARED:
-        value = getattr(body, name)
-        if value is not None:
-            values[name] = value
-    sampling = SamplingParams(**values, max_tokens=max_tokens, logprobs=logprobs, stop=stop_strings(body))
-    _check_token_ids(state, sampling.stop_token_ids, "stop_token_ids")
-    return sampling
-
-
-def stop_strings(body: GenerationRequest) -> list[str]:
+    values |= {name: value for name in _SHARED if (value := getattr(body, name)) is not None}
     stop = [body.stop] if isinstance(body.stop, str) else list(body.stop or ())
     if "" in stop:
         raise InvalidRequest("A stop string is empty; leave it out.", param="stop")
-    return stop
+    sampling = SamplingParams(**values, max_tokens=max_tokens, logprobs=logprobs, stop=stop)
+    _check_token_ids(state, sampling.stop_token_ids, "stop_token_ids")
+    return sampling
 
 
 def token_budget(

@@ -108,9 +108,6 @@ class ServerState:
         factory: ParserFactory | None = self.plan.resolve(slot) if slot in self.plan.choices else None
         return factory
 
-    def parser_options(self, slot: str) -> Mapping[str, Any]:
-        return self.plan.choices[slot].options
-
     def served_model(self, name: str | None) -> str:
         """The name an answer carries; raises a 404 ``InvalidRequest`` for a model that is not served."""
         names = self.plan.config.served_names

@@ -23,8 +23,7 @@ async def tokenize(request: Request) -> Response:
         body = checked(request, sent, TokenizeRequest)
     state.served_model(body.model)
     if isinstance(body, TokenizeChatRequest):
-        kwargs = {**state.plan.config.default_chat_template_kwargs, **(body.chat_template_kwargs or {})}
-        text = render(state, body, body.tools or [], kwargs)
+        text = render(state, body, body.tools or [])
         special = bool(body.add_special_tokens)
     else:
         text, special = body.prompt, body.add_special_tokens is not False
