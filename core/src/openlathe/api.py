@@ -9,18 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import check_weights, locate
-    from .cli.flags import FlagParser, add_flags, load
-    from .config import EngineConfig, ServerConfig
-    from .engine.client import EngineClient
-    from .engine.messages import EngineRequest, RequestOutput, SamplingParams
-    from .frontend.render import ChatRenderer, load_template
-    from .frontend.tokenize import Tokenizer
-    from .llm import LLM
-    from .plugins.assemble import assemble
-    from .plugins.plan import Plan, make_plan
-    from .plugins.policy import Policy, read_policy
-    from .plugins.registry import Registry
+    from .checkpoint import check_weights as check_weights
+    from .checkpoint import locate as locate
+    from .cli.flags import FlagParser as FlagParser
+    from .cli.flags import add_flags as add_flags
+    from .cli.flags import load as load
+    from .config import EngineConfig as EngineConfig
+    from .config import ServerConfig as ServerConfig
+    from .engine.client import EngineClient as EngineClient
+    from .engine.messages import (
+        EngineRequest as EngineRequest,
+    )
+    from .engine.messages import (
+        RequestOutput as RequestOutput,
+    )
+    from .engine.messages import (
+        SamplingParams as SamplingParams,
+    )
+    from .frontend.render import ChatRenderer as ChatRenderer
+    from .frontend.render import load_template as load_template
+    from .frontend.tokenize import Tokenizer as Tokenizer
+    from .llm import LLM as LLM
+    from .plugins.assemble import assemble as assemble
+    from .plugins.plan import Plan as Plan
+    from .plugins.plan import make_plan as make_plan
+    from .plugins.policy import Policy as Policy
+    from .plugins.policy import read_policy as read_policy
+    from .plugins.registry import Registry as Registry
 
 #: Grows with every addition; a breaking change gets a new module.
 API_VERSION = 1
@@ -41,30 +56,7 @@ _HOMES = {
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "API_VERSION",
-    "LLM",
-    "ChatRenderer",
-    "EngineClient",
-    "EngineConfig",
-    "EngineRequest",
-    "FlagParser",
-    "Plan",
-    "Policy",
-    "Registry",
-    "RequestOutput",
-    "SamplingParams",
-    "ServerConfig",
-    "Tokenizer",
-    "add_flags",
-    "assemble",
-    "check_weights",
-    "load",
-    "load_template",
-    "locate",
-    "make_plan",
-    "read_policy",
-]
+__all__ = ["API_VERSION", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,7 +45,8 @@ def locate(model: str, config: EngineConfig, registry: Registry, *, metadata_onl
         pass
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise CheckpointError(f"{model} does not exist; give a directory, a bundled checkpoint or a hub id (org/name).")
-    return _checked(_download(model, config, metadata_only), model)
+    files = _METADATA_FILES if metadata_only else [*_METADATA_FILES, "*.safetensors"]
+    return _checked(download(model, config, files), model)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -133,16 +134,9 @@ def _checked(path: Path, model: str) -> Path:
     return path
 
 
-def _download(model: str, config: EngineConfig, metadata_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def download(model: str, config: EngineConfig, files: list[str]) -> Path:
+    """The directory that has the ``files`` (patterns) of a hub model; raises ``CheckpointError`` with the reason."""
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(
@@ -151,18 +145,18 @@ def _download(model: str, config: EngineConfig, metadata_only: bool) -> Path:
                 revision=config.revision,
                 cache_dir=config.download_dir,
                 token=config.hf_token,
-                allow_patterns=_METADATA_FILES if metadata_only else [*_METADATA_FILES, "*.safetensors"],
+                allow_patterns=files,
                 ignore_patterns=_IGNORED_FILES,
             )
         )
-    except GatedRepoError:
+    except errors.GatedRepoError:
         reason = "its owner must grant you access first, and --hf-token or HF_TOKEN must say who you are"
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         reason = f"it has no revision {config.revision!r}"
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         reason = "it is neither a directory nor a bundled checkpoint, and the hub does not know it"
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         reason = "the hub cannot be reached and nothing of it is in the cache"
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's errors share no base class with those of its HTTP client
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     raise CheckpointError(f"{model} cannot be downloaded: {reason}.")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer as Backend
 
+from openlathe.config import EngineConfig
 from openlathe.frontend.tokenize import SEAM, Tokenizer
 from openlathe.spi import CheckpointError, InvalidRequest
 
@@ -151,6 +152,20 @@ def test_a_broken_configuration(directory: Path) -> None:
 def test_no_directory(path: str) -> None:
     with pytest.raises(CheckpointError, match="does not exist; give a directory or a hub id"):
         Tokenizer.load(path)
+
+
+def test_a_hub_id_is_fetched_as_the_model_would_be(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def fetch(repository: str, **options: Any) -> str:
+        asked.update(options, repository=repository)
+        return str(directory)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    Tokenizer.load("acme/tokens", EngineConfig(revision="v2", hf_token="secret", download_dir="/models"))
+    assert (asked["repository"], asked["revision"]) == ("acme/tokens", "v2")
+    assert (asked["token"], asked["cache_dir"]) == ("secret", "/models")
+    assert "*.safetensors" not in asked["allow_patterns"]
 
 
 def test_without_tokenizer_json_transformers_reads_it(tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def test_the_plan_survives_json(acme):
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
+def test_the_token_that_fetched_the_model_stays_out_of_it(acme):
+    plan = acme.plan(hf_token="hf_secret")
+    assert plan.config.hf_token == "hf_secret"
+    assert "hf_secret" not in json.dumps(plan.to_dict())
+
+
 def test_layers_with_equal_specs_form_a_group(acme):
     full, sliding = "FullKV(kv_heads=2, dim_k=16, dim_v=16)", "SlidingKV(kv_heads=2, dim_k=16, dim_v=16, window=8)"
     acme.write_config(

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..checkpoint import download
+from ..config import EngineConfig
 from ..spi.errors import CheckpointError, InvalidRequest
 from .token_bytes import byte_decoder
 from .tokenizer_files import TokenizerFiles
 
+_FILES = ["*token*", "*.jinja", "config.json", "generation_config.json", "vocab.*", "merges.txt"]
 #: Splits text for the tokenizer without being part of it: a noncharacter of Unicode. See :mod:`.guard`.
 SEAM = "\ufdd0"
 
@@ -53,9 +56,12 @@ class Tokenizer:
         self._bytes: dict[int, bytes] = {}
 
     @classmethod
-    def load(cls, path: str | Path, *, revision: str | None = None) -> Tokenizer:
-        """From a directory or a hub id. Raises ``CheckpointError`` where there is no usable tokenizer."""
-        directory = _locate(str(path), revision)
+    def load(cls, path: str | Path, config: EngineConfig | None = None) -> Tokenizer:
+        """From a directory, or from a hub id with the revision, token and folder that ``config`` says.
+
+        Raises ``CheckpointError`` where there is no usable tokenizer.
+        """
+        directory = _locate(str(path), config or EngineConfig())
         files = TokenizerFiles.read(directory)
         if (directory / "tokenizer.json").is_file():
             backend = _from_json(directory / "tokenizer.json")
@@ -157,18 +163,11 @@ def _from_json(path: Path) -> Any:
     return backend
 
 
-def _locate(path: str, revision: str | None) -> Path:
+def _locate(path: str, config: EngineConfig) -> Path:
     if Path(path).is_dir():
         return Path(path)
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise CheckpointError(f"The tokenizer directory {path} does not exist; give a directory or a hub id.")
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*token*", "*.jinja", "config.json", "generation_config.json", "vocab.*", "merges.txt"]
-    try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the hub's errors share no base class with those of its HTTP client
-        first_line = str(error).strip().splitlines()[:1]
-        raise CheckpointError(
-            f"The tokenizer {path} could not be fetched from the hub: {''.join(first_line)}"
-        ) from error
+    return download(
+        path, config, ["*token*", "*.jinja", "config.json", "generation_config.json", "vocab.*", "merges.txt"]
+    )

@@ -92,7 +92,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         data = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        data["config"] = self.config.to_dict()
+        # a plan is shown, logged and handed to plugins: whose token fetched the model is none of its business
+        data["config"] = {**self.config.to_dict(), "hf_token": None}
         data["device"] = {**dataclasses.asdict(self.device), "features": sorted(self.device.features)}
         data["kv_groups"] = [
             {"kv": type(group.spec).__name__, "spec": dataclasses.asdict(group.spec), "layers": list(group.layers)}
@@ -230,7 +231,7 @@ def _step_sizes(config: EngineConfig, device: DeviceFacts, max_model_len: int, o
 def _resolved(plan: Plan) -> dict[str, Any]:
     """The configuration with what unset and automatic values came to, for ``openlathe_configure``."""
     names = ("dtype", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
-    return {**plan.config.to_dict(), **{name: getattr(plan, name) for name in names}, "device": plan.device.type}
+    return {**plan.to_dict()["config"], **{name: getattr(plan, name) for name in names}, "device": plan.device.type}
 
 
 def _kv_spec(name: str, values: Mapping[str, Any]) -> KVSpec:

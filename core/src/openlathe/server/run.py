@@ -94,8 +94,7 @@ def _load(plan: Plan, config: ServerConfig, engine: Engine) -> ServerState:
     from .metrics import Metrics
     from .state import ServerState
 
-    source = plan.config.tokenizer or plan.model_path
-    tokenizer = Tokenizer.load(source, revision=plan.config.revision if plan.config.tokenizer else None)
+    tokenizer = Tokenizer.load(plan.config.tokenizer or plan.model_path, plan.config)
     template = load_template(plan, tokenizer)
     state = ServerState(
         plan=plan,
