@@ -89,8 +89,7 @@ class _Switch(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if values.lower() not in _TRUTH:
             parser.error(f"{option_string} is {values!r}, which is neither true nor false")
-        value = _TRUTH[values.lower()]
-        setattr(namespace, self.dest, value != (option_string or "").startswith("--no-"))
+        setattr(namespace, self.dest, _TRUTH[values.lower()] != str(option_string).startswith("--no-"))
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type[EngineConfig] | type[ServerConfig]) -> None:
@@ -125,8 +124,7 @@ def load(
         values["plugin_options"] = {**values.get("plugin_options", {}), **_flat_options(yaml["options"])}
     for name, item in known.items():
         if name in vars(args):
-            given = getattr(args, name)
-            values[name] = {**values.get(name, {}), **_merged(given)} if _is_dict(item) else given
+            values[name] = _from_flag(item, getattr(args, name), values.get(name))
     model = getattr(args, "positional_model", None)
     if model is not None and "model" in known:
         if getattr(args, "model", model) != model:
@@ -163,32 +161,24 @@ def read_yaml(path: str | None) -> dict[str, Any]:
 
 def _add_flag(group: Any, item: Field[Any]) -> None:
     name = item.name.replace("_", "-")
-    names = [flag for flag in item.metadata["flags"] if not flag.startswith("--")] + [f"--{name}"]
-    names += [flag for flag in item.metadata["flags"] if flag.startswith("--")]
+    aliases: tuple[str, ...] = item.metadata["flags"]
+    names = [flag for flag in aliases if not flag.startswith("--")] + [f"--{name}"]
+    names += [flag for flag in aliases if flag.startswith("--")]
     options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS, "help": _help(item)}
-    if item.type == "bool":
+    kind = _kind(item)
+    if kind == "bool":
         group.add_argument(*names, f"--no-{name}", action=_Switch, **options)
         return
-    options["metavar"] = item.metadata.get("metavar") or _metavar(item)
-    if item.type == "list[str]":
-        group.add_argument(*names, nargs="+", action=_Extend, **options)
-    elif _is_dict(item):
-        group.add_argument(*names, action="append", type=_checked(name, _mapping), **options)
+    choices = item.metadata.get("choices")
+    options["metavar"] = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "VALUE")
+    if kind == "list[str]":
+        group.add_argument(*names, nargs="+", action="extend", **options)
     else:
-        group.add_argument(*names, type=_checked(name, _converter(item)), **options)
+        action = "append" if kind.startswith("dict") else "store"
+        group.add_argument(*names, type=_checked(_converter(item)), action=action, **options)
 
 
-class _Extend(argparse.Action):
-    """A list: words, repeated flags or one JSON list."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        try:
-            setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), *_strings(values)])
-        except ValueError as error:
-            parser.error(f"{option_string}: {error}")
-
-
-def _checked(name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Lets argparse print the converter's own sentence instead of its name."""
 
     def converted(text: str) -> Any:
@@ -200,9 +190,20 @@ def _checked(name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
     return converted
 
 
+def _help(item: Field[Any]) -> str:
+    text: str = item.metadata["help"].replace("%", "%%")
+    shown = "on" if item.default is True else item.default
+    if isinstance(shown, str | int | float) and shown is not False and shown != "":
+        return f"{text} [{shown}]"
+    return text
+
+
+def _kind(item: Field[Any]) -> str:
+    return str(item.type).removesuffix(" | None")
+
+
 def _converter(item: Field[Any]) -> Callable[[str], Any]:
-    kind = str(item.type).removesuffix(" | None")
-    return {"int": _integer, "float": _number, "bool": _truth, "list[str]": _strings}.get(kind, str)
+    return _CONVERTERS.get(_kind(item), str)
 
 
 def _integer(text: str) -> int:
@@ -227,12 +228,9 @@ def _truth(text: str) -> bool:
     return _TRUTH[text.strip().lower()]
 
 
-def _strings(values: str | Sequence[str]) -> list[str]:
-    words = [values] if isinstance(values, str) else list(values)
-    if len(words) == 1 and words[0].startswith("["):
-        parsed = _json(words[0])
-        return [str(word) for word in parsed]
-    return words
+def _strings(text: str) -> list[str]:
+    """One word, or a JSON list of them."""
+    return [str(word) for word in _json(text)] if text.startswith("[") else [text]
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -252,30 +250,28 @@ def _json(text: str) -> Any:
         raise ValueError(f"{text!r} is no valid JSON ({error})") from None
 
 
-def _is_dict(item: Field[Any]) -> bool:
-    return str(item.type).startswith("dict")
+_CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "int": _integer,
+    "float": _number,
+    "bool": _truth,
+    "list[str]": _strings,
+    "dict[str, str]": _mapping,
+    "dict[str, Any]": _mapping,
+}
+_METAVARS = {"int": "N", "float": "X", "dict[str, str]": "KEY=VALUE", "dict[str, Any]": "JSON"}
 
 
-def _merged(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {key: value for mapping in given for key, value in mapping.items()}
+# -- the three ways -----------------------------------------------------------------------------------------------
 
 
-def _help(item: Field[Any]) -> str:
-    text = item.metadata["help"].replace("%", "%%")
-    shown = item.default if isinstance(item.default, str | int | float) and item.default != "" else None
-    if shown is None or shown is False:
-        return text
-    return f"{text} [{'on' if shown is True else shown}]"
-
-
-def _metavar(item: Field[Any]) -> str:
-    if choices := item.metadata.get("choices"):
-        return "{" + ",".join(choices) + "}"
-    kind = str(item.type).removesuffix(" | None")
-    return {"int": "N", "float": "X", "dict[str, str]": "KEY=VALUE", "dict[str, Any]": "JSON"}.get(kind, "VALUE")
-
-
-# -- the environment and the file ---------------------------------------------------------------------------------
+def _from_flag(item: Field[Any], given: Any, below: Any) -> Any:
+    """Lists are words, repeated flags or JSON; mappings add to what the file and the environment (``below``) say."""
+    if _kind(item) == "list[str]":
+        flag = f"--{item.name.replace('_', '-')}"
+        return [string for word in given for string in _named(flag, _strings, word)]
+    if _kind(item).startswith("dict"):
+        return {key: value for mapping in (below or {}, *given) for key, value in mapping.items()}
+    return given
 
 
 def _from_environment(known: Mapping[str, Field[Any]], env: Mapping[str, str]) -> dict[str, Any]:
@@ -290,28 +286,24 @@ def _from_environment(known: Mapping[str, Field[Any]], env: Mapping[str, str]) -
     for name, item in known.items():
         variable = f"OPENLATHE_{name.upper()}"
         if env.get(variable):
-            values[name] = _named(variable, _mapping if _is_dict(item) else _converter(item), env[variable])
+            values[name] = _named(variable, _converter(item), env[variable])
     return values
 
 
 def _from_yaml(item: Field[Any], value: Any) -> Any:
     """A value of the file; numbers may be written as flags have them (``8k``)."""
-    kind = str(item.type).removesuffix(" | None")
-    if isinstance(value, str) and kind != "str":
-        return _named(f"{item.name} in --config", _mapping if _is_dict(item) else _converter(item), value)
-    if kind == "str" and value is not None:
-        return str(value)
-    expected: dict[str, tuple[type, ...]] = {
-        "int": (int,),
-        "float": (int, float),
-        "bool": (bool,),
-        "list[str]": (list,),
-    }
-    types = (dict,) if _is_dict(item) else expected.get(kind, (object,))
-    wrong = value is not None and (not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"))
-    if wrong or (value is None and not str(item.type).endswith("None")):
-        raise ConfigError(f"{item.name} in --config is {value!r}; it takes {kind}.")
-    return [str(word) for word in value] if kind == "list[str]" else value
+    kind = _kind(item)
+    if isinstance(value, str):
+        return _named(f"{item.name} in --config", _converter(item), value)
+    if value is None and str(item.type).endswith("None"):
+        return None
+    misplaced = isinstance(value, list | dict) and not kind.startswith(type(value).__name__)
+    try:
+        if value is None or misplaced:
+            raise ValueError
+        return str(value) if kind == "str" else _converter(item)(json.dumps(value, default=str))
+    except ValueError:
+        raise ConfigError(f"{item.name} in --config is {value!r}; it takes {kind}.") from None
 
 
 def _flat_options(section: Any) -> dict[str, str]:
