@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from openlathe import LLM, RequestOutput, SamplingParams
+from openlathe.spi import InvalidRequest
 from openlathe_sdk.checkpoints import tiny_qwen3
 
 #: A differing greedy token is excused only where the reference's two best lie this close; logprobs must agree to it.
@@ -67,6 +70,11 @@ def prompts(oracle: Oracle) -> list[list[int]]:
 
 
 GREEDY = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, logprobs=3)
+
+
+@pytest.fixture(scope="module")
+def llm(checkpoint: Path) -> LLM:
+    return LLM(str(checkpoint))
 
 
 def test_alone(checkpoint: Path, oracle: Oracle, prompts: list[list[int]]) -> None:
@@ -146,6 +154,54 @@ def test_min_tokens_keeps_stop_tokens_out(checkpoint: Path, oracle: Oracle) -> N
     params = SamplingParams(temperature=0, max_tokens=8, min_tokens=4, stop_token_ids=[first], ignore_eos=True)
     held = llm.generate([5, 6, 7], params, use_tqdm=False)[0].outputs[0].token_ids
     assert first not in held[:4]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 1e-40},
+        {"temperature": 1e18, "stop_token_ids": [3], "min_tokens": 2},
+        {"stop_token_ids": [-1, 10**6], "min_tokens": 2},
+        {"stop_token_ids": list(range(2000)), "min_tokens": 2},
+        {"logprobs": 10**6},
+        {"top_k": 10**9, "top_p": 5e-324, "min_p": 1.0},
+        {"seed": 2**64 - 1, "n": 2},
+    ],
+    ids=str,
+)
+def test_borders_of_sampling_parameters_do_not_end_the_engine(llm: LLM, fields: dict[str, Any]) -> None:
+    params = SamplingParams(**{"max_tokens": 4, "ignore_eos": True, **fields})
+    for output in llm.generate([5, 6, 7], params, use_tqdm=False)[0].outputs:
+        assert len(output.token_ids) in (3, 4)
+        assert all(0 <= token < llm._core._vocab_size for token in output.token_ids)
+
+
+def test_prompts_come_in_many_forms(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=4)
+    ids = [5, 6, 7]
+    (expected,) = llm.generate([ids], params, use_tqdm=False)
+    for form in (ids, tuple(ids), np.array(ids), [np.array(ids)], [{"prompt_token_ids": ids}], list(np.array(ids))):
+        (output,) = llm.generate(form, params, use_tqdm=False)  # type: ignore[arg-type]
+        assert output.prompt_token_ids == ids
+        assert output.outputs == expected.outputs
+    assert llm.generate([], params, use_tqdm=False) == []
+
+
+@pytest.mark.parametrize("odd", [None, 1.5, [1.5], ["a"], {"text": "a"}, [-1], [10**6], []], ids=str)
+def test_one_odd_prompt_refuses_them_all_and_leaves_nothing_behind(llm: LLM, odd: Any) -> None:
+    with pytest.raises(InvalidRequest, match="prompt"):
+        llm.generate([[1, 2], odd, [3, 4]], SamplingParams(), use_tqdm=False)
+    assert not llm._core.scheduler.requests
+    llm._core.check_integrity()
+    assert llm.generate([1, 2], SamplingParams(), use_tqdm=False)[0].outputs[0].token_ids
+
+
+def test_a_stream_loses_nothing_to_what_is_generated_meanwhile(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
+    stream = llm.stream("Hello", params)
+    first = next(stream)
+    whole = llm.generate("Hello", params, use_tqdm=False)[0].outputs[0].text
+    assert first + "".join(stream) == whole
 
 
 def test_streaming_brings_the_same_text_and_closing_it_aborts(checkpoint: Path) -> None:

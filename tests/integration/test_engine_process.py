@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +134,118 @@ def test_a_killed_engine_fails_its_requests_and_the_next_ones(checkpoint: Path) 
     asyncio.run(scenario())
 
 
-def test_an_engine_whose_client_is_gone_ends(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_id_used_again_gets_nothing_of_its_predecessor(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint) as client:
+            expected = await collect(client, request("same", [9]))
+            for _ in range(20):
+                stream = client.generate(request("same", [1, 2, 3], max_tokens=3000))
+                await anext(stream)
+                await stream.aclose()
+                assert await collect(client, request("same", [9])) == expected
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_fails_ends_nothing_else(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint) as client:
+            with pytest.raises(ConfigError, match="stats"):
+                await client.call("stats", "surplus")
+            assert len(await collect(client, request("fine", [1, 2]))) == 20
+
+    asyncio.run(scenario())
+
+
+def test_stopping_fails_what_still_waits(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        async with running(checkpoint) as client:
+            stream = client.generate(request("long", [1, 2, 3], max_tokens=3000))
+            await anext(stream)
+            rest = asyncio.create_task(exhaust(stream))
+            await client.stop()
+            with pytest.raises(EngineDeadError, match="stopped"):
+                await asyncio.wait_for(rest, 5)
+            with pytest.raises(EngineDeadError, match="stopped"):
+                await client.call("stats")
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_is_cancelled_ends_the_process_at_once(checkpoint: Path) -> None:
+    async def scenario() -> None:
+        client = client_for(checkpoint)
+        start = asyncio.create_task(client.start())
+        await asyncio.sleep(0.3)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(start, 5)
+        assert client._process is not None
+        assert client._process.returncode == -signal.SIGKILL
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_raises_is_told_to_everybody_after_what_came_before(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_executor.py").write_text(
+        "from openlathe.engine.executor import UniprocExecutor\n"
+        "class FailingExecutor(UniprocExecutor):\n"
+        "    def execute(self, plan):\n"
+        "        assert plan.step < 5, 'the fifth step'\n"
+        "        super().execute(plan)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def scenario() -> None:
+        client = client_for(checkpoint)
+        executor = replace(client.plan.choices["executor"], target="failing_executor:FailingExecutor")
+        client.plan = replace(client.plan, choices={**client.plan.choices, "executor": executor})
+        await client.start()
+        slow = client.generate(request("slow", [1, 2, 3]))
+        first = await anext(slow)
+        waiting = asyncio.create_task(exhaust(client.generate(request("waiting", [4, 5]))))
+        with pytest.raises(EngineDeadError, match="the fifth step"):
+            await asyncio.wait_for(waiting, 20)
+        rest = await anext(slow)
+        assert sum(len(output.token_ids) for output in [*first, *rest]) == 5
+        with pytest.raises(EngineDeadError, match="the fifth step"):
+            await anext(slow)
+        await client.stop()
+        assert client._process is not None
+        assert client._process.returncode == 1
+
+    asyncio.run(scenario())
+
+
+def gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_an_engine_whose_client_never_sent_a_plan_ends(tmp_path: Path) -> None:
+    code = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:] + [str(__import__('os').getpid())]).pid)"
+    engine = [sys.executable, "-m", "openlathe.engine.process", f"ipc://{tmp_path}/in", f"ipc://{tmp_path}/out"]
+    output = subprocess.run([sys.executable, "-c", code, *engine], stdout=subprocess.PIPE, check=True).stdout
+
+    async def ended() -> bool:
+        return gone(int(output))
+
+    asyncio.run(until(ended))
+
+
+@pytest.mark.parametrize("moment", ["idle", "streaming"])
+def test_an_engine_whose_client_is_gone_ends(checkpoint: Path, tmp_path: Path, moment: str) -> None:
     async def scenario() -> int:
         script = tmp_path / "client.py"
         script.write_text(
             "import asyncio, os, sys\n"
             "from openlathe.config import EngineConfig\n"
+            "from openlathe.engine.messages import EngineRequest, SamplingParams\n"
             "from openlathe.engine.client import EngineClient\n"
             "from openlathe.plugins.assemble import assemble\n"
             "from openlathe.plugins.plan import make_plan\n"
@@ -145,11 +253,15 @@ def test_an_engine_whose_client_is_gone_ends(checkpoint: Path, tmp_path: Path) -
             "    client = EngineClient(make_plan(EngineConfig(model=sys.argv[1]), assemble()))\n"
             "    await client.start()\n"
             "    print(client._process.pid, flush=True)\n"
+            "    if sys.argv[2] == 'streaming':\n"
+            "        params = SamplingParams(max_tokens=4000, ignore_eos=True)\n"
+            "        request = EngineRequest(request_id='a', prompt_token_ids=[1], sampling=params)\n"
+            "        await anext(client.generate(request))\n"
             "    os._exit(1)\n"
             "asyncio.run(main())\n"
         )
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(script), str(checkpoint), stdout=asyncio.subprocess.PIPE
+            sys.executable, str(script), str(checkpoint), moment, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         pid = int(await process.stdout.readline())
@@ -158,11 +270,7 @@ def test_an_engine_whose_client_is_gone_ends(checkpoint: Path, tmp_path: Path) -
 
     pid = asyncio.run(scenario())
 
-    async def gone() -> bool:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                return file.read().rpartition(")")[2].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
+    async def ended() -> bool:
+        return gone(pid)
 
-    asyncio.run(until(gone))
+    asyncio.run(until(ended))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import msgspec
@@ -78,6 +80,7 @@ class LLM:
         self._renderer = None if template is None else ChatRenderer(template, self._tokenizer)
         self._core = EngineCore(self.plan)
         self._ids = itertools.count()
+        self._live: dict[str, _Job] = {}
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -137,10 +140,15 @@ class LLM:
         ((_, params),) = self._paired([prompt], sampling_params)
         job = _Job(*self._encode(prompt), msgspec.structs.replace(params, n=1))
         self._submit(job)
+        (parts,) = job.texts.values()
         try:
-            while not job.finished:
-                if text := "".join(job.take(output) for output in self._step()):
+            while parts or not job.finished:
+                if parts:
+                    text = "".join(parts)
+                    parts.clear()
                     yield text
+                else:
+                    self._step()
         finally:
             self._abort([job])
 
@@ -150,25 +158,19 @@ class LLM:
     # -- one batch of requests --------------------------------------------------------------------------------------
 
     def _run(self, jobs: list[_Job], use_tqdm: bool) -> list[RequestOutput]:
-        for job in jobs:
-            self._check(job)
         with tqdm(total=len(jobs), desc="Prompts", disable=not use_tqdm) as bar:
             try:
-                by_request = {request_id: job for job in jobs for request_id in self._submit(job)}
-                while by_request:
-                    for output in self._step():
-                        job = by_request[output.request_id]
-                        job.take(output)
-                        if output.request_id in job.ended:
-                            # A stop string ends a sequence that the engine, which knows no text, would continue.
-                            self._core.abort([output.request_id])
-                            del by_request[output.request_id]
-                            bar.update(job.finished)
+                for job in jobs:
+                    self._submit(job)
+                for job in jobs:
+                    while not job.finished:
+                        self._step()
+                    bar.update()
             finally:
                 self._abort(jobs)
         return [job.result() for job in jobs]
 
-    def _submit(self, job: _Job) -> list[str]:
+    def _submit(self, job: _Job) -> None:
         """Queues the job's sequences; n of them share their prompt's blocks through the prefix cache."""
         job.request_id = str(next(self._ids))
         for index in range(job.sampling.n):
@@ -179,21 +181,25 @@ class LLM:
                 sampling=msgspec.structs.replace(job.sampling, n=1, seed=seed),
                 eos_token_ids=list(self._defaults.eos_token_ids),
             )
-            job.add(request.request_id, Choice(self._tokenizer, job.prompt_ids, job.sampling, on_parser_error=_log))
             self._core.add(request)
-        return list(job.outputs)
+            job.add(request.request_id, Choice(self._tokenizer, job.prompt_ids, job.sampling, on_parser_error=_log))
+            self._live[request.request_id] = job
 
-    def _step(self) -> list[EngineOutput]:
-        outputs = self._core.step().outputs
-        for output in outputs:
-            if output.finish_reason == "error":
-                raise InvalidRequest(output.error or "The engine refused this request.")
-        return outputs
+    def _step(self) -> None:
+        """One step of the engine, booked with every job under way: a stream may be open while others are generated."""
+        for output in self._core.step().outputs:
+            job = self._live[output.request_id]
+            job.take(output)
+            if output.request_id in job.ended:
+                # A stop string ends a sequence that the engine, which knows no text, would continue.
+                self._core.abort([output.request_id])
+                del self._live[output.request_id]
 
     def _abort(self, jobs: Sequence[_Job]) -> None:
-        self._core.abort([request_id for job in jobs for request_id in job.outputs])
-        while self._core.has_work:
-            self._core.step()
+        request_ids = [request_id for job in jobs for request_id in job.outputs if request_id in self._live]
+        self._core.abort(request_ids)
+        for request_id in request_ids:
+            del self._live[request_id]
 
     # -- prompts ----------------------------------------------------------------------------------------------------
 
@@ -211,15 +217,15 @@ class LLM:
         return zip(prompts, params, strict=True)
 
     def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:
-        if isinstance(prompt, Mapping):
-            prompt = prompt["prompt_token_ids"] if "prompt_token_ids" in prompt else prompt["prompt"]
-        if isinstance(prompt, str):
-            return prompt, self._tokenizer.encode(prompt)
-        return None, list(prompt)  # type: ignore[arg-type]
-
-    def _check(self, job: _Job) -> None:
-        """Refuses a bad prompt before its neighbours have cost anything."""
-        self._core.check(EngineRequest(request_id="", prompt_token_ids=job.prompt_ids, sampling=job.sampling))
+        content = prompt.get("prompt_token_ids", prompt.get("prompt")) if isinstance(prompt, Mapping) else prompt
+        if isinstance(content, str):
+            return content, self._tokenizer.encode(content)
+        try:
+            return None, [operator.index(token) for token in content]
+        except TypeError:
+            raise InvalidRequest(
+                "A prompt is text, a list of token ids, or a mapping with prompt or prompt_token_ids."
+            ) from None
 
 
 @dataclass
@@ -232,6 +238,7 @@ class _Job:
     request_id: str = ""
     outputs: dict[str, CompletionOutput] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     cached_tokens: int = 0
     _choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -241,17 +248,15 @@ class _Job:
 
     def add(self, request_id: str, choice: Choice) -> None:
         self._choices[request_id] = choice
+        self.texts[request_id] = []
         logprobs: list[TokenLogprobs] | None = None if self.sampling.logprobs is None else []
         self.outputs[request_id] = CompletionOutput(index=len(self.outputs), logprobs=logprobs)
 
-    def take(self, output: EngineOutput) -> str:
-        """Books what one step brought; the new text."""
-        if output.request_id in self.ended or output.request_id not in self._choices:
-            return ""
+    def take(self, output: EngineOutput) -> None:
+        """Books what one step brought."""
         delta = self._choices[output.request_id].feed([output])
         completion = self.outputs[output.request_id]
-        text = "".join(event.text for event in delta.events if isinstance(event, Content))
-        completion.text += text
+        self.texts[output.request_id] += [event.text for event in delta.events if isinstance(event, Content)]
         completion.token_ids += delta.token_ids
         if completion.logprobs is not None:
             completion.logprobs += delta.logprobs
@@ -260,8 +265,8 @@ class _Job:
         self.cached_tokens = delta.cached_tokens or self.cached_tokens
         if delta.finish_reason is not None:
             completion.finish_reason, completion.stop_reason = delta.finish_reason, delta.stop_reason
+            completion.text = "".join(self.texts[output.request_id])
             self.ended.add(output.request_id)
-        return text
 
     def result(self) -> RequestOutput:
         return RequestOutput(
@@ -275,7 +280,7 @@ class _Job:
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
     """A single prompt may come bare: text, a mapping, or a list of token ids."""
-    if isinstance(prompts, str | Mapping) or (prompts and isinstance(prompts[0], int)):
+    if isinstance(prompts, str | Mapping) or (len(prompts) and isinstance(prompts[0], Integral)):
         return [prompts]  # type: ignore[list-item]
     return prompts  # type: ignore[return-value]
 

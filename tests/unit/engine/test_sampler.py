@@ -119,6 +119,11 @@ def test_temperature_zero_is_greedy_beside_rows_that_draw() -> None:
     assert [tokens[0], tokens[2]] == logits.argmax(-1)[[0, 2]].tolist()
 
 
+def test_not_a_number_still_gives_a_token_of_the_vocabulary() -> None:
+    tokens, _ = sample(torch.full((2, VOCAB), torch.nan), batch_of(2, temperature=np.array([0, 1], np.float32)))
+    assert all(0 <= token < VOCAB for token in tokens)
+
+
 def test_masked_tokens_are_never_chosen_and_logprobs_stay_those_of_the_model() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0]])
     batch = batch_of(1, temperature=np.zeros(1, np.float32), logprobs=np.array([2]), masked_ids=[(0, [0])])

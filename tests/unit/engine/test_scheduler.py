@@ -100,6 +100,7 @@ class Engine:
         self.executor = PageKeepingExecutor(batch, self.num_blocks, self.block_size)
         self.results: dict[str, list[int]] = {}
         self.finished: dict[str, str] = {}
+        self.cached: dict[str, int] = {}
 
     def add(self, name: str, prompt: list[int], max_tokens: int, **fields: object) -> None:
         sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
@@ -108,11 +109,15 @@ class Engine:
             seed=0,
         )
         self.results[name] = []
+        self.cached.pop(name, None)
 
     def step(self) -> StepPlan:
         plan = self.scheduler.schedule()
         for output in self.scheduler.update(plan, self.executor.run(plan)):
             self.results[output.request_id] += output.token_ids
+            if output.cached_tokens is not None:
+                assert output.request_id not in self.cached, "told twice"
+                self.cached[output.request_id] = output.cached_tokens
             if output.finish_reason:
                 self.finished[output.request_id] = output.finish_reason
         self.check()
@@ -245,6 +250,43 @@ def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
     assert [request.id for request in engine.scheduler.running] == ["urgent"]
     engine.drain()
     assert engine.results["background"] == alone([1] * 9, 12)
+
+
+def test_who_runs_after_a_preempted_request_is_not_passed_over() -> None:
+    engine = Engine(8, budget=40, max_num_seqs=3)
+    engine.add("background", [1] * 5, 8, priority=1)
+    engine.step()
+    engine.add("a", [2] * 8, 4)
+    engine.add("b", [3] * 9, 3)
+    engine.step()
+    assert [request.id for request in engine.scheduler.running] == ["background", "a", "b"]
+    plan = engine.step()
+    assert "background" in plan.removed
+    assert plan.scheduled == {"a": 1, "b": 1}
+
+
+def test_a_preempted_request_does_not_count_its_own_work_as_a_hit() -> None:
+    engine = Engine(8, budget=5, max_num_seqs=2)
+    engine.add("urgent", [1] * 4, 12, priority=-1)
+    engine.step()
+    engine.add("preempted", [2] * 17, 1)
+    for _ in range(5):
+        engine.step()
+    assert engine.scheduler.stats().preemptions == 1
+    assert "preempted" not in engine.cached
+    engine.drain()
+    assert engine.cached == {"urgent": 0, "preempted": 0}
+    assert engine.scheduler.stats().prefix_hits == 0
+
+
+def test_an_id_may_be_used_again_at_once() -> None:
+    engine = Engine(16)
+    engine.add("a", [1, 2, 3], 10)
+    engine.step()
+    assert engine.scheduler.abort("a")
+    engine.add("a", [4, 5], 3)
+    engine.drain()
+    assert engine.results["a"] == alone([4, 5], 3)
 
 
 def test_an_aborted_request_leaves_the_batch_with_the_next_step() -> None:

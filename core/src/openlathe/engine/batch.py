@@ -17,6 +17,9 @@ from .step import NewRequest, StepPlan
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+#: A temperature below this is greedy: dividing logits by it would overflow and says nothing else anyway.
+_COLDEST = 1e-6
+
 
 @dataclass(frozen=True)
 class StepInputs:
@@ -53,15 +56,16 @@ class SamplingColumns:
 
     def write(self, row: int, request: NewRequest, vocab_size: int) -> None:
         sampling = request.sampling
-        self.temperature[row] = sampling.temperature
+        self.temperature[row] = sampling.temperature if sampling.temperature >= _COLDEST else 0
         self.top_p[row] = sampling.top_p
         self.min_p[row] = sampling.min_p
         self.top_k[row] = sampling.top_k if 0 < sampling.top_k < vocab_size else 0
-        self.seed[row] = request.seed & 0xFFFF_FFFF_FFFF_FFFF
-        wanted = -1 if sampling.logprobs is None else sampling.logprobs
+        self.seed[row] = request.seed
+        wanted = -1 if sampling.logprobs is None else min(sampling.logprobs, vocab_size)
         self.logprobs[row] = vocab_size if sampling.logprobs == -1 else wanted
         self.min_tokens[row] = sampling.min_tokens
-        self.stop_token_ids[row] = request.stop_token_ids
+        # An id outside the vocabulary is never sampled, and has no logit to mask.
+        self.stop_token_ids[row] = [token for token in request.stop_token_ids if 0 <= token < vocab_size]
 
 
 class InputBatch:
@@ -126,9 +130,7 @@ class InputBatch:
         """Books a step: everything planned is computed, and each sampling request has one token more."""
         self.num_computed[inputs.rows] = inputs.seq_lens
         rows = inputs.rows[inputs.sampled]
-        ends = self.num_tokens[rows]
-        fits = ends < self.token_ids.shape[1]
-        self.token_ids[rows[fits], ends[fits]] = np.asarray(tokens, np.int32)[fits]
+        self.token_ids[rows, self.num_tokens[rows]] = tokens
         self.num_tokens[rows] += 1
 
     def _slots(self, table: Int32, token_rows: Int64, positions: Int64) -> Int64:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -34,6 +36,8 @@ from .messages import (
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
 
+logger = logging.getLogger(__name__)
+
 #: Seconds an engine gets to end by itself before it is killed.
 _STOP_SECONDS = 10.0
 
@@ -42,11 +46,11 @@ class _Stream:
     """What has arrived for one request and was not fetched yet."""
 
     def __init__(self) -> None:
-        self._outputs: list[RequestOutput] = []
+        self.outputs: list[RequestOutput] = []
         self._arrived = asyncio.Event()
 
     def put(self, output: RequestOutput) -> None:
-        self._outputs.append(output)
+        self.outputs.append(output)
         self._arrived.set()
 
     def wake(self) -> None:
@@ -56,7 +60,7 @@ class _Stream:
         """Everything that came since the last call, at least one output unless woken for another reason."""
         await self._arrived.wait()
         self._arrived.clear()
-        outputs, self._outputs = self._outputs, []
+        outputs, self.outputs = self.outputs, []
         return outputs
 
 
@@ -73,11 +77,12 @@ class EngineClient:
         self.dead: EngineDead | None = None
         self._streams: dict[str, _Stream] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._call_ids = itertools.count()
+        self._names = itertools.count()
         self._listeners: list[Callable[[EngineOutputs], None]] = []
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
         self._tasks: list[asyncio.Task[None]] = []
+        self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
     # -- life of the process --------------------------------------------------------------------------------------
@@ -90,19 +95,20 @@ class EngineClient:
         """
         if progress is not None:
             progress("starting the engine")
-        self._bind()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "openlathe.engine.process",
-            *self._endpoints,
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the server, which then stops the engine in order
-        )
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
-        await self._inbox.send(json.dumps(self.plan.to_dict()).encode())
+        self._bind()
         try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "openlathe.engine.process",
+                *self._endpoints,
+                str(os.getpid()),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the server, which then stops the engine in order
+            )
+            self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+            await self._inbox.send(json.dumps(self.plan.to_dict()).encode())
             await self._ready
         except BaseException:
             await self.stop()
@@ -110,25 +116,34 @@ class EngineClient:
         return self.facts
 
     async def stop(self) -> None:
-        """Stops the process, by force if it does not end in time; safe to call twice."""
-        if self._stopping or not hasattr(self, "_process"):
+        """Stops the process, by force if it does not end in time, and fails what still waits; safe to call twice."""
+        if self._stopping or not hasattr(self, "_folder"):
             return
         self._stopping = True
-        if self._process.returncode is None and self.dead is None:
-            with contextlib.suppress(EngineDeadError, asyncio.TimeoutError):
-                await asyncio.wait_for(self.call("shutdown"), _STOP_SECONDS)
         try:
-            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+            if self._process is not None:
+                await self._end(self._process)
+        finally:
+            for pending in (self._ready, *self._tasks):
+                pending.cancel()
+            if self.dead is None:
+                self._die(EngineDead(reason="It was stopped."))
+            self._context.destroy(linger=0)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            # One that still loads would not listen before it is done, and has nothing to lose.
+            if self.facts or self.dead is not None:
+                with contextlib.suppress(EngineDeadError):
+                    await asyncio.wait_for(self.call("shutdown"), _STOP_SECONDS)
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._inbox.close(linger=0)
-        self._outbox.close(linger=0)
-        self._context.term()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            logger.warning("The engine did not end within %g seconds and is killed.", _STOP_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await process.wait()
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -139,28 +154,29 @@ class EngineClient:
         refuses and ``EngineDeadError`` when it dies.
         """
         self._check_alive()
-        if request.request_id in self._streams:
-            raise InvalidRequest(f"A request with the id {request.request_id!r} is running already; send another id.")
-        stream = self._streams[request.request_id] = _Stream()
+        # The engine knows it by a name of its own, lest it be given what was on its way to an aborted one of its id.
+        name = f"{request.request_id}/{next(self._names)}"
+        stream = self._streams[name] = _Stream()
         finished = False
         try:
-            self._send(request)
+            self._send(msgspec.structs.replace(request, request_id=name))
             while not finished:
-                self._check_alive()
+                if not stream.outputs:  # what came before the engine died is still handed out
+                    self._check_alive()
                 if outputs := await stream.take():
                     finished = outputs[-1].finish_reason is not None
                     if outputs[-1].finish_reason == "error":
                         raise InvalidRequest(outputs[-1].error or "The engine refused this request.")
                     yield outputs
         finally:
-            del self._streams[request.request_id]
+            del self._streams[name]
             if not finished and self.dead is None:
-                self._send(Abort([request.request_id]))
+                self._send(Abort([name]))
 
     async def call(self, method: str, *args: Any) -> Any:
         """An administrative call, such as ``stats`` or ``reset_prefix_cache``; raises ``ConfigError`` if refused."""
         self._check_alive()
-        call_id = next(self._call_ids)
+        call_id = next(self._names)
         future = self._calls[call_id] = asyncio.get_running_loop().create_future()
         try:
             self._send(Call(call_id=call_id, method=method, args=list(args)))
@@ -188,18 +204,25 @@ class EngineClient:
         self._inbox.send(self._encoder.encode(message))
 
     async def _read(self) -> None:
-        while True:
-            message = self._decoder.decode(await self._outbox.recv())
-            match message:
-                case EngineOutputs():
-                    self._dispatch(message)
-                case Reply():
-                    self._resolve(message)
-                case EngineReady(facts=facts):
-                    self.facts = facts
+        try:
+            while True:
+                self._take(self._decoder.decode(await self._outbox.recv()))
+        except Exception as error:  # or every stream would wait for ever
+            logger.exception("Reading the engine's messages failed")
+            self._die(EngineDead(reason=f"Its messages could not be read: {error}"))
+
+    def _take(self, message: FromEngine) -> None:
+        match message:
+            case EngineOutputs():
+                self._dispatch(message)
+            case Reply():
+                self._resolve(message)
+            case EngineReady(facts=facts):
+                self.facts = facts
+                if not self._ready.done():
                     self._ready.set_result(None)
-                case EngineDead():
-                    self._die(message)
+            case EngineDead():
+                self._die(message)
 
     def _dispatch(self, message: EngineOutputs) -> None:
         if message.stats is not None:
@@ -221,22 +244,22 @@ class EngineClient:
             future.set_exception(ConfigError(reply.error))
 
     async def _watch(self) -> None:
+        assert self._process is not None
         status = await self._process.wait()
         # Its last words may still be on their way.
         await asyncio.sleep(0.1)
-        if not self._stopping and self.dead is None:
+        if self.dead is None:
             self._die(EngineDead(reason=f"The engine process ended with status {status}; its log says more."))
 
     def _die(self, dead: EngineDead) -> None:
         self.dead = dead
-        error = ConfigError(dead.reason) if dead.refused else EngineDeadError(dead.reason)
         if not self._ready.done():
-            self._ready.set_exception(error)
+            self._ready.set_exception((ConfigError if dead.refused else EngineDeadError)(dead.reason))
         for stream in self._streams.values():
             stream.wake()
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(EngineDeadError(dead.reason))
 
     def _check_alive(self) -> None:
         if self.dead is not None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..spi.errors import InvalidRequest, OpenlatheError
+from ..spi.errors import InvalidRequest
 from ..spi.protocols import Executor
 from .kv_cache import KVCacheManager
 from .kv_memory import paged_groups
@@ -68,10 +68,17 @@ class EngineCore:
         return self.scheduler.has_work or bool(self._refused)
 
     def handle(self, message: ToEngine) -> Reply | None:
-        """Takes one message from the server; only a Call is answered, the rest shows in the outputs of steps."""
+        """Takes one message from the server; only a Call is answered, the rest shows in the outputs of steps.
+
+        A request that cannot be served comes back in the next outputs with its reason.
+        """
         match message:
             case EngineRequest():
-                self.add(message)
+                try:
+                    self.add(message)
+                except InvalidRequest as error:
+                    refused = RequestOutput(request_id=message.request_id, finish_reason="error", error=str(error))
+                    self._refused.append(refused)
             case Abort(request_ids=request_ids):
                 self.abort(request_ids)
             case Call():
@@ -79,12 +86,8 @@ class EngineCore:
         return None
 
     def add(self, request: EngineRequest) -> None:
-        """Queues a request; one that cannot be served comes back in the next outputs with its reason."""
-        try:
-            self.check(request)
-        except InvalidRequest as error:
-            self._refused.append(RequestOutput(request_id=request.request_id, finish_reason="error", error=str(error)))
-            return
+        """Queues a request; raises ``InvalidRequest`` for one that this engine cannot serve."""
+        self._check(request)
         seed = request.sampling.seed
         self.scheduler.add(request, self._draw_seed() if seed is None else seed)
 
@@ -122,8 +125,7 @@ class EngineCore:
     def stop(self) -> None:
         self.executor.stop()
 
-    def check(self, request: EngineRequest) -> None:
-        """Raises ``InvalidRequest`` for what this engine cannot serve."""
+    def _check(self, request: EngineRequest) -> None:
         length, limit = len(request.prompt_token_ids), self.plan.max_model_len
         if not length:
             raise InvalidRequest("The prompt is empty; send at least one token.", param="prompt")
@@ -159,8 +161,9 @@ class EngineCore:
             )
         try:
             return Reply(call_id=call.call_id, result=method(*call.args))
-        except OpenlatheError as error:
-            return Reply(call_id=call.call_id, error=str(error))
+        except Exception as error:  # one failing call is no reason to end every request
+            logger.exception("The call %s failed", call.method)
+            return Reply(call_id=call.call_id, error=f"The call {call.method!r} failed: {error}")
 
 
 def _namespace(plan: Plan) -> bytes:

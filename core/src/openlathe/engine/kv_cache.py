@@ -52,11 +52,6 @@ class KVCacheManager:
         self.queries = 0
         self.hits = 0
 
-    @property
-    def capacity_tokens(self) -> int:
-        """How many tokens one request may hold if it has the pool to itself."""
-        return (self.pool.num_blocks - 1) // max(self.num_groups, 1) * self.block_size
-
     # -- finding and taking -------------------------------------------------------------------------------------
 
     def find_prefix(self, request: Request) -> PrefixHit:
@@ -84,9 +79,6 @@ class KVCacheManager:
         revived = sum(self.pool.is_free(block) for table in hit.blocks for block in table)
         if new + revived > self.pool.num_free:
             return False
-        if self.enable_prefix_caching:
-            self.queries += request.num_tokens
-            self.hits += hit.num_tokens
         for group, table in enumerate(hit.blocks):
             self.pool.acquire(table)
             request.block_ids[group] = list(table)
@@ -94,6 +86,10 @@ class KVCacheManager:
         request.num_published_blocks = hit.num_tokens // self.block_size
         # At least one token is computed, or there would be no logits to sample from.
         request.num_computed_tokens = min(hit.num_tokens, request.num_tokens - 1)
+        if request.num_cached_tokens is None:  # what a preempted request finds later is its own work
+            request.num_cached_tokens = request.num_computed_tokens
+            self.queries += request.num_tokens if self.enable_prefix_caching else 0
+            self.hits += hit.num_tokens
         self.extend(request, num_tokens)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from typing import Any, Literal
@@ -12,16 +13,18 @@ from ..spi.errors import InvalidRequest
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
+#: No number has more than 64 bits, neither in msgpack nor in the engine's arrays.
+_MOST = 2**63 - 1
 #: Sampling parameter -> least and greatest value, and how both are said.
 _RANGES: dict[str, tuple[float, float, str]] = {
-    "n": (1, math.inf, "at least 1"),
-    "temperature": (0, math.inf, "0 or more"),
+    "n": (1, _MOST, "at least 1"),
+    "temperature": (0, _MOST, "0 or more"),
     "top_p": (math.ulp(0), 1, "above 0 and at most 1"),
-    "top_k": (-1, math.inf, "-1 or 0 for off, or a positive number"),
+    "top_k": (-1, _MOST, "-1 or 0 for off, or a positive number"),
     "min_p": (0, 1, "from 0 to 1"),
-    "max_tokens": (1, math.inf, "at least 1"),
-    "min_tokens": (0, math.inf, "0 or more"),
-    "logprobs": (-1, math.inf, "0 or more, or -1 for the whole vocabulary"),
+    "max_tokens": (1, _MOST, "at least 1"),
+    "min_tokens": (0, _MOST, "0 or more"),
+    "logprobs": (-1, _MOST, "0 or more, or -1 for the whole vocabulary"),
 }
 
 
@@ -30,8 +33,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``temperature`` 0 is greedy. ``top_k`` 0 or -1 is off. ``logprobs`` is the number of alternatives reported with
     every token (None: none, 0: the sampled token only, -1: the whole vocabulary). A request without ``seed`` draws
-    one; every draw depends on (seed, position) alone. ``n``, ``stop`` and the fields that shape text are used by the
-    frontend and never reach the engine's step. Raises ``InvalidRequest`` for a value out of range.
+    one; every draw depends on (seed, position) alone, and 64 bits of a seed count. ``stop`` may be a single string.
+    ``n``, ``stop`` and the fields that shape text are used by the frontend and never reach the engine's step. Raises
+    ``InvalidRequest`` for a value of the wrong type or out of range.
     """
 
     n: int = 1
@@ -51,15 +55,32 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     detokenize: bool = True
 
     def __post_init__(self) -> None:
+        stop: Any = self.stop
+        self.stop = [stop] if isinstance(stop, str) else stop or []
+        self.stop_token_ids = self.stop_token_ids or []
+        for name, type in _types().items():
+            try:
+                msgspec.convert(getattr(self, name), type)
+            except msgspec.ValidationError as error:
+                raise InvalidRequest(f"{name} has the wrong type: {error}.", param=name) from None
         for name, (least, greatest, wanted) in _RANGES.items():
             value = getattr(self, name)
             # Written so that NaN, which compares with nothing, is refused as well.
-            if value is not None and not (least <= value <= greatest and value != math.inf):
+            if value is not None and not least <= value <= greatest:
                 raise InvalidRequest(f"{name} is {value}; give {wanted}.", param=name)
+        if self.seed is not None:
+            self.seed %= 2**64
+        if "" in self.stop:
+            raise InvalidRequest("A stop string is empty; leave it out.", param="stop")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidRequest(
                 f"min_tokens is {self.min_tokens}, above max_tokens {self.max_tokens}; lower it.", param="min_tokens"
             )
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
 
 
 class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True, tag="request"):

@@ -18,27 +18,10 @@ class Request:
 
     ``token_ids`` are the prompt and every accepted token; ``num_computed_tokens`` of them have their keys and values
     in the cache. ``num_stored_tokens`` came from the prefix cache: on a full hit the last of them is computed again
-    for its logits, but not stored again. ``block_ids`` is one block table per KV group, ``block_keys`` the chain of
+    for its logits, but not stored again. ``num_cached_tokens`` is what the cache spared it when it was first let in.
+    ``block_ids`` is one block table per KV group, ``block_keys`` the chain of
     keys of its full blocks.
     """
-
-    __slots__ = (
-        "block_ids",
-        "block_keys",
-        "cached_tokens_reported",
-        "num_cached_tokens",
-        "num_computed_tokens",
-        "num_prompt_tokens",
-        "num_published_blocks",
-        "num_stored_tokens",
-        "order",
-        "sampling",
-        "seed",
-        "source",
-        "status",
-        "stop_token_ids",
-        "token_ids",
-    )
 
     def __init__(self, source: EngineRequest, *, seed: int, order: tuple[int, int], num_groups: int) -> None:
         self.source = source
@@ -53,8 +36,7 @@ class Request:
         )
         self.num_computed_tokens = 0
         self.num_stored_tokens = 0
-        self.num_cached_tokens = 0
-        self.cached_tokens_reported = False
+        self.num_cached_tokens: int | None = None
         self.num_published_blocks = 0
         self.block_ids: list[list[int]] = [[] for _ in range(num_groups)]
         self.block_keys: list[bytes] = []

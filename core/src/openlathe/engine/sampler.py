@@ -59,19 +59,14 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[list[int], dict[int, T
 def gather_logprobs(logprobs: Tensor, tokens: Tensor, counts: NDArray[np.int64]) -> list[TokenLogprobs]:
     """For rows of ``logprobs`` [S, V]: the chosen token's, its rank, and the ``counts`` best, best first."""
     chosen = logprobs.gather(1, tokens[:, None])
-    ranks = ((logprobs > chosen).sum(-1) + 1).tolist()
+    ranks = (logprobs > chosen).sum(-1) + 1
     values, ids = logprobs.topk(int(counts.max()), dim=-1)
-    result = []
-    for row, (token, rank) in enumerate(zip(tokens.tolist(), ranks, strict=True)):
-        count = int(counts[row])
-        result.append(
-            TokenLogprobs(
-                token_ids=[token, *ids[row, :count].tolist()],
-                logprobs=[chosen[row, 0].item(), *values[row, :count].tolist()],
-                rank=rank,
-            )
-        )
-    return result
+    columns = (tokens, chosen[:, 0], ranks, ids, values)
+    rows = zip(counts.tolist(), *(column.tolist() for column in columns), strict=True)
+    return [
+        TokenLogprobs(token_ids=[token, *others[:count]], logprobs=[own, *best[:count]], rank=rank)
+        for count, token, own, rank, others, best in rows
+    ]
 
 
 def uniform(seed: NDArray[np.uint64], position: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -137,7 +132,8 @@ def _draw(probs: Tensor, draws: Tensor) -> Tensor:
     total = cumulative[:, -1:]
     # Strictly below the total, whatever rounding does, so that a token of probability 0 is never drawn.
     targets = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, targets, right=True)[:, 0]
+    # Where a broken model says NaN every search runs off the end.
+    return torch.searchsorted(cumulative, targets, right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
 
 
 def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:

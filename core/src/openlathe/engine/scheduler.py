@@ -36,7 +36,6 @@ class Scheduler:
         self.requests: dict[str, Request] = {}
         self.running: list[Request] = []
         self._waiting: list[tuple[tuple[int, int], Request]] = []
-        self._num_waiting = 0
         self._removed: list[str] = []
         self._arrivals = count()
         self._steps = count()
@@ -69,7 +68,7 @@ class Scheduler:
         pool = self.kv_cache.pool
         return EngineStats(
             running=len(self.running),
-            waiting=self._num_waiting,
+            waiting=len(self.requests) - len(self.running),
             total_blocks=pool.num_blocks - 1,
             free_blocks=pool.num_free,
             step_tokens=self._step_tokens,
@@ -83,8 +82,9 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plans the next step; changes who runs and who holds which blocks, but no request's tokens."""
         plan = StepPlan(step=next(self._steps), scheduled={})
+        preemptions = self._preemptions
         budget = self._schedule_running(plan, self.limits.max_num_batched_tokens)
-        if not self._removed_by_preemption(plan):
+        if self._preemptions == preemptions:  # where memory is short, nobody new is let in
             self._admit_waiting(plan, budget)
         plan.removed, self._removed = self._removed, []
         self._step_tokens = plan.num_tokens
@@ -105,22 +105,21 @@ class Scheduler:
         return results
 
     def _schedule_running(self, plan: StepPlan, budget: int) -> int:
-        index = 0
-        while index < len(self.running) and budget:
-            request = self.running[index]
+        for request in list(self.running):
             num_tokens = min(request.num_missing_tokens, budget)
+            if request.status is not Status.RUNNING or not num_tokens:
+                continue
             added = self._extend_or_preempt(request, request.num_computed_tokens + num_tokens, plan)
             if added is None:
-                continue  # the request itself was preempted; its successor has taken its place
+                continue
             self._plan_tokens(plan, request, num_tokens)
             if any(added):
                 plan.new_blocks[request.id] = added
             budget -= num_tokens
-            index += 1
         return budget
 
     def _extend_or_preempt(self, request: Request, num_tokens: int, plan: StepPlan) -> list[list[int]] | None:
-        """Blocks for the request, taken from the least important ones running if need be."""
+        """Blocks for the request, taken from the least important ones running if need be; None: it was that one."""
         while (added := self.kv_cache.extend(request, num_tokens)) is None:
             victim = max(self.running, key=lambda candidate: candidate.order)
             self._preempt(victim, plan)
@@ -140,10 +139,6 @@ class Scheduler:
         self._preemptions += 1
         self._enqueue(victim)
 
-    def _removed_by_preemption(self, plan: StepPlan) -> bool:
-        """Whether memory was short in this very step: then nobody new is let in."""
-        return any(request_id in self.requests for request_id in self._removed)
-
     def _admit_waiting(self, plan: StepPlan, budget: int) -> None:
         while budget and len(self.running) < self.limits.max_num_seqs:
             request = self._peek_waiting()
@@ -158,8 +153,6 @@ class Scheduler:
                 return
             self._dequeue(request)
             self.running.append(request)
-            if not request.cached_tokens_reported:
-                request.num_cached_tokens = request.num_computed_tokens
             num_tokens = min(request.num_missing_tokens, budget)
             plan.new.append(self._new_request(request))
             self._plan_tokens(plan, request, num_tokens)
@@ -186,6 +179,8 @@ class Scheduler:
 
     def _accept(self, request: Request, tokens: list[int], output: StepOutput) -> RequestOutput:
         result = RequestOutput(request_id=request.id)
+        if not request.num_output_tokens:
+            result.cached_tokens = request.num_cached_tokens
         for token in tokens:
             request.token_ids.append(token)
             result.token_ids.append(token)
@@ -196,9 +191,6 @@ class Scheduler:
                 break
         logprobs = output.logprobs.get(request.id)
         result.logprobs = None if logprobs is None else logprobs[: len(result.token_ids)]
-        if not request.cached_tokens_reported:
-            result.cached_tokens = request.num_cached_tokens
-            request.cached_tokens_reported = True
         if result.finish_reason is not None:
             self._finish(request)
         return result
@@ -208,7 +200,6 @@ class Scheduler:
     def _enqueue(self, request: Request) -> None:
         request.status = Status.WAITING
         heapq.heappush(self._waiting, (request.order, request))
-        self._num_waiting += 1
 
     def _peek_waiting(self) -> Request | None:
         """The next request to admit; aborted ones are dropped here rather than searched for when they leave."""
@@ -219,14 +210,11 @@ class Scheduler:
     def _dequeue(self, request: Request) -> None:
         heapq.heappop(self._waiting)
         request.status = Status.RUNNING
-        self._num_waiting -= 1
 
     def _finish(self, request: Request) -> None:
         if request.status is Status.RUNNING:
             self.running.remove(request)
             self._removed.append(request.id)
-        else:
-            self._num_waiting -= 1
         request.status = Status.FINISHED
         self.kv_cache.free(request)
         del self.requests[request.id]
