@@ -51,17 +51,18 @@ def locate(model: str, config: EngineConfig, registry: Registry, *, metadata_onl
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """config.json of a checkpoint."""
-    config = read_json(Path(path) / "config.json")
+    config = read_json(_checked(Path(path), str(path)) / "config.json")
     if not config.get("architectures"):
         raise CheckpointError(f"{Path(path) / 'config.json'} names no architectures, so its model cannot be told.")
     return config
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``; empty where there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}, so it is no checkpoint.") from None
+        return {}
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(content, dict):

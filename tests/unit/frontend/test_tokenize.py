@@ -60,7 +60,6 @@ def test_special_tokens_as_strings_and_as_objects(directory: Path) -> None:
         pad_token="<|im_start|>",
         additional_special_tokens=["<a>", {"content": "<b>"}],
         extra_special_tokens={"image_token": "<img>"},
-        model_max_length=4096,
     )
     tokenizer = Tokenizer.load(directory)
     assert tokenizer.special_tokens == {
@@ -71,13 +70,6 @@ def test_special_tokens_as_strings_and_as_objects(directory: Path) -> None:
         "image_token": "<img>",
     }
     assert tokenizer.eos_token_id == tokenizer.token_id("<|im_end|>")
-    assert tokenizer.bos_token_id is None
-    assert tokenizer.max_length == 4096
-
-
-def test_a_length_nobody_knows_is_none(directory: Path) -> None:
-    write(directory, model_max_length=1000000000000000019884624838656)
-    assert Tokenizer.load(directory).max_length is None
 
 
 def test_one_chat_template(directory: Path) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoint import read_json
 from ..spi.errors import ConfigError
 from .tokenize import Tokenizer
-from .tokenizer_files import read_json
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan

@@ -34,7 +34,6 @@ class Tokenizer:
         vocab_size: one more than the highest id.
         special_tokens: ``bos_token``, ``eos_token``, ... as templates know them.
         chat_template: the template's text, several by name, or None.
-        max_length: the longest sequence the tokenizer's configuration speaks of, or None.
         byte_decoder: how single tokens become bytes, or None where they can only be decoded together.
     """
 
@@ -50,7 +49,6 @@ class Tokenizer:
         self.vocab_size = max(backend.get_vocab_size(with_added_tokens=True), highest + 1)
         self.special_tokens = files.special_tokens
         self.chat_template = files.chat_template
-        self.max_length = files.max_length
         state = backend.decoder.__getstate__() if backend.decoder is not None else "null"
         self.byte_decoder = byte_decoder(json.loads(state))
         self._bytes: dict[int, bytes] = {}
@@ -96,11 +94,6 @@ class Tokenizer:
     def eos_token_id(self) -> int | None:
         eos = self.special_tokens.get("eos_token")
         return self.token_id(eos) if isinstance(eos, str) else None
-
-    @property
-    def bos_token_id(self) -> int | None:
-        bos = self.special_tokens.get("bos_token")
-        return self.token_id(bos) if isinstance(bos, str) else None
 
     # -- ids -> text ----------------------------------------------------------------------------------------------
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..spi.errors import CheckpointError
-
-#: transformers writes 1e30 where nobody knows the length.
-_NO_LENGTH = 10**9
+from ..checkpoint import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +16,6 @@ class TokenizerFiles:
 
     special_tokens: dict[str, Any] = field(default_factory=dict)
     chat_template: str | dict[str, str] | None = None
-    max_length: int | None = None
     added_tokens: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -28,12 +23,10 @@ class TokenizerFiles:
         """Raises ``CheckpointError`` for a file that is no JSON."""
         config = read_json(directory / "tokenizer_config.json")
         special = special_tokens(read_json(directory / "special_tokens_map.json")) | special_tokens(config)
-        length = config.get("model_max_length")
         added = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
         return cls(
             special_tokens=special,
             chat_template=_template_file(directory) or _named_templates(config.get("chat_template")),
-            max_length=int(length) if isinstance(length, int | float) and 0 < length < _NO_LENGTH else None,
             added_tokens=tuple(entry for _, entry in added),
         )
 
@@ -50,19 +43,6 @@ class TokenizerFiles:
         ]
         if missing:
             backend.add_tokens(missing)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``; empty where there is no such file."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return data
 
 
 def special_tokens(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,17 +169,7 @@ def _forget(manager: pluggy.PluginManager, candidate: Candidate) -> None:
 
 
 def _record(candidate: Candidate, state: State, reason: str = "") -> PluginRecord:
-    return PluginRecord(
-        name=candidate.name,
-        distribution=candidate.distribution,
-        version=candidate.version,
-        origin=candidate.origin,
-        group=candidate.group,
-        value=candidate.value,
-        requires=candidate.requires,
-        state=state,
-        reason=reason,
-    )
+    return PluginRecord(**vars(candidate), state=state, reason=reason)
 
 
 def _hook_names() -> list[str]:

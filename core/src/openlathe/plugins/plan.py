@@ -4,10 +4,9 @@ weights is read. Worker processes are handed the plan and only resolve it; they 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +90,11 @@ class Plan:
         return resolve_target(choice.kind, choice.name, choice.distribution, choice.version, choice.target)
 
     def to_dict(self) -> dict[str, Any]:
-        data = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        data: dict[str, Any] = _plain(asdict(self))
         # a plan is shown, logged and handed to plugins: whose token fetched the model is none of its business
-        data["config"] = {**self.config.to_dict(), "hf_token": None}
-        data["device"] = {**dataclasses.asdict(self.device), "features": sorted(self.device.features)}
-        data["kv_groups"] = [
-            {"kv": type(group.spec).__name__, "spec": dataclasses.asdict(group.spec), "layers": list(group.layers)}
-            for group in self.kv_groups
-        ]
-        data["choices"] = {slot: choice.to_dict() for slot, choice in self.choices.items()}
-        data["notes"] = list(self.notes)
+        data["config"]["hf_token"] = None
+        for shown, group in zip(data["kv_groups"], self.kv_groups, strict=True):
+            shown["kv"] = type(group.spec).__name__
         return data
 
     @classmethod
@@ -112,8 +106,8 @@ class Plan:
             KVGroup(spec=_kv_spec(group["kv"], group["spec"]), layers=tuple(group["layers"]))
             for group in data["kv_groups"]
         )
-        values["choices"] = {slot: Choice.from_dict(choice) for slot, choice in data["choices"].items()}
-        values["notes"] = tuple(data.get("notes", ()))
+        values["choices"] = {slot: _choice(choice) for slot, choice in data["choices"].items()}
+        values["notes"] = tuple(data["notes"])
         return cls(**values)
 
 
@@ -236,6 +230,20 @@ def _resolved(plan: Plan) -> dict[str, Any]:
 
 def _kv_spec(name: str, values: Mapping[str, Any]) -> KVSpec:
     return getattr(kv, name)(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types that JSON has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _choice(values: Mapping[str, Any]) -> Choice:
+    refused = [Refused(provider=item["provider"], reasons=tuple(item["reasons"])) for item in values["refused"]]
+    return Choice(**{**values, "refused": tuple(refused)})
 
 
 def _report(registry: Registry) -> None:

@@ -13,7 +13,7 @@ import pluggy
 from ..spi.errors import AmbiguousProvider, OpenlatheError, PluginError, ProviderNotFound
 from ..spi.protocols import Provider
 from ..spi.specs import KINDS
-from .discover import normalise
+from .discover import Candidate, normalise
 from .policy import Policy
 
 
@@ -37,7 +37,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PluginRecord:
+class PluginRecord(Candidate):
     """One entry point and what became of it.
 
     Attributes:
@@ -46,24 +46,13 @@ class PluginRecord:
         import_ms: time its import took; ``heavy`` the heavy modules that the import brought in.
     """
 
-    name: str
-    distribution: str
-    version: str
-    origin: str
-    group: str
-    value: str
     state: State = State.ACTIVE
     reason: str = ""
     traceback: str = ""
     hooks: tuple[str, ...] = ()
     contributions: tuple[Contribution, ...] = ()
-    requires: tuple[str, ...] = ()
     import_ms: float = 0.0
     heavy: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        return f"{self.distribution}:{self.name}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ order in which packages happen to be found.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..spi.errors import AmbiguousProvider, ConfigError, PluginError
@@ -45,17 +45,6 @@ class Choice:
     reason: str
     options: dict[str, Any] = field(default_factory=dict)
     refused: tuple[Refused, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        refused = [{"provider": item.provider, "reasons": list(item.reasons)} for item in self.refused]
-        return {**asdict(self), "refused": refused}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Choice:
-        refused = tuple(
-            Refused(provider=item["provider"], reasons=tuple(item["reasons"])) for item in data.get("refused", ())
-        )
-        return cls(**{**data, "refused": refused})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,33 +174,30 @@ def refusals(provider: Provider, query: Query) -> tuple[str, ...]:
     spec = provider.spec
     reasons: list[str] = []
     if isinstance(spec, AttentionBackendSpec) and isinstance(query, AttentionQuery):
-        reasons += _attention_reasons(spec, query)
+        reasons = _device_reasons(spec, query) + _cache_reasons(spec, query)
     elif isinstance(spec, KernelSpec) and isinstance(query, KernelQuery):
-        reasons += _kernel_reasons(spec, query)
+        reasons = _device_reasons(spec, query)
     elif isinstance(spec, QuantizationSpec) and isinstance(query, GenericQuery):
-        reasons += _one_of("device", query.device.type, spec.devices)
+        reasons = _one_of("device", query.device.type, spec.devices)
     if not reasons and spec.refuse is not None:
-        reasons += _own_reasons(provider, query)
+        reasons = _own_reasons(provider, query)
     return tuple(reasons)
 
 
-def _attention_reasons(spec: AttentionBackendSpec, query: AttentionQuery) -> list[str]:
-    reasons = _one_of("device", query.device.type, spec.devices)
-    reasons += _one_of("dtype", query.dtype, spec.dtypes)
-    reasons += _one_of("KV dtype", query.kv_dtype, spec.kv_dtypes)
+def _device_reasons(spec: AttentionBackendSpec | KernelSpec, query: AttentionQuery | KernelQuery) -> list[str]:
+    reasons = _one_of("device", query.device.type, spec.devices) + _one_of("dtype", query.dtype, spec.dtypes)
+    return reasons + [f"{feature} is needed and not offered" for feature in sorted(query.features - spec.features)]
+
+
+def _cache_reasons(spec: AttentionBackendSpec, query: AttentionQuery) -> list[str]:
+    reasons = _one_of("KV dtype", query.kv_dtype, spec.kv_dtypes)
     reasons += _one_of("KV spec", type(query.kv).__name__, spec.kv)
     if isinstance(query.kv, FullKV):
         for dim in sorted({query.kv.dim_k, query.kv.dim_v}):
             reasons += _one_of("head size", dim, spec.head_dims)
     if query.block_size % spec.block_size_multiple:
         reasons.append(f"block size {query.block_size} is not a multiple of {spec.block_size_multiple}")
-    return reasons + _missing_features(query.features, spec.features)
-
-
-def _kernel_reasons(spec: KernelSpec, query: KernelQuery) -> list[str]:
-    reasons = _one_of("device", query.device.type, spec.devices)
-    reasons += _one_of("dtype", query.dtype, spec.dtypes)
-    return reasons + _missing_features(query.features, spec.features)
+    return reasons
 
 
 def _one_of(what: str, value: Any, served: Sequence[Any]) -> list[str]:
@@ -219,10 +205,6 @@ def _one_of(what: str, value: Any, served: Sequence[Any]) -> list[str]:
     if not served or value in served:
         return []
     return [f"{what} {value} is not among {', '.join(map(str, served))}"]
-
-
-def _missing_features(needed: frozenset[str], offered: frozenset[str]) -> list[str]:
-    return [f"{feature} is needed and not offered" for feature in sorted(needed - offered)]
 
 
 def _own_reasons(provider: Provider, query: Query) -> list[str]:

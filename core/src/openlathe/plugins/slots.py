@@ -106,13 +106,7 @@ def _linear(selector: Selector, needs: Needs) -> Choice:
         return selector.named(slot, needs.config.quantization, "asked for by --quantization")
     if method is None:
         return selector.named(slot, OFF, "the checkpoint is not quantised")
-    reads = Slot(
-        name="linear",
-        kind="quantization",
-        query=query,
-        flag="--quantization",
-        candidates=lambda spec: method in cast(QuantizationSpec, spec).checkpoint_methods,
-    )
+    reads = replace(slot, candidates=lambda spec: method in cast(QuantizationSpec, spec).checkpoint_methods)
     choice = selector.automatic(reads)
     if choice is None:
         raise CheckpointError(
@@ -177,7 +171,7 @@ def _attention(selector: Selector, needs: Needs) -> list[Choice]:
 
 def _clues(path: Path, architecture: str) -> ParserQuery:
     """What a checkpoint's own files tell about the format its model writes."""
-    settings = _json(path / "tokenizer_config.json")
+    settings = read_json(path / "tokenizer_config.json")
     separate = path / "chat_template.jinja"
     template = separate.read_text(encoding="utf-8") if separate.is_file() else settings.get("chat_template") or ""
     if isinstance(template, list):
@@ -206,7 +200,7 @@ def _parser(
             return selector.named(slot, named, "named by the model plugin")
         except ProviderNotFound as error:
             notes.append(str(error))
-    choice = selector.automatic(Slot(name=kind, kind=kind, query=clues, flag=flag, candidates=_bears(clues)))
+    choice = selector.automatic(replace(slot, candidates=_bears(clues)))
     if choice is None:
         notes.append(f"No {kind}: the chat template bears no known fingerprint, so text is passed on as it is.")
         return None
@@ -261,7 +255,3 @@ def _because(selector: Selector, slot: Slot) -> str:
     _, refused = selector.sift(slot)
     told = [f"{item.provider} ({', '.join(item.reasons)})" for item in refused]
     return f"; refused: {', '.join(told)}" if told else "; none is installed"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
