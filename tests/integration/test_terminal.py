@@ -21,7 +21,9 @@ def core(*arguments: str | Path, input: str = "") -> subprocess.CompletedProcess
     return subprocess.run([*CORE, *map(str, arguments)], input=input, capture_output=True, text=True, timeout=120)
 
 
-def test_chat_starts_a_server_and_stops_it(scripted_checkpoint: Path) -> None:
+def test_chat_starts_a_server_and_stops_it(scripted_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "of the public server")
+    monkeypatch.setenv("OPENLATHE_ROOT_PATH", "/behind/a/proxy")
     done = core("chat", scripted_checkpoint, *FLAGS, *GREEDY, input="Hello!\n/reset\nGreet me in Japanese.\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == (

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import httpx
 
-from ..config import EngineConfig
+from ..config import EngineConfig, ServerConfig
 from ..plugins.policy import Policy
 from ..spi.errors import OpenlatheError
 from .text import complain
@@ -42,7 +42,12 @@ def private_server(config: EngineConfig, policy: Policy) -> Iterator[str]:
         with log.open("wb") as output:
             # A session of its own: Ctrl-C stops an answer, not the server.
             server = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             with _exit_on_termination():
@@ -52,14 +57,16 @@ def private_server(config: EngineConfig, policy: Policy) -> Iterator[str]:
             _stop(server)
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without what is meant for public servers: a key that nobody would send, TLS, a path prefix."""
+    public = {"VLLM_API_KEY", *(f"OPENLATHE_{item.name.upper()}" for item in fields(ServerConfig))}
+    return {name: value for name, value in os.environ.items() if name not in public}
+
+
 def _settings(config: EngineConfig, policy: Policy) -> dict[str, Any]:
     """What differs from the defaults, as the file that ``--config`` reads."""
     default = EngineConfig()
-    settings = {
-        item.name: value
-        for item in fields(config)
-        if (value := getattr(config, item.name)) != getattr(default, item.name)
-    }
+    settings = {name: value for name, value in vars(config).items() if value != getattr(default, name)}
     plugins: dict[str, Any] = {"autoload": policy.autoload, "prefer": dict(policy.prefer)}
     plugins |= {"block": sorted(policy.block), "require": list(policy.require)}
     if policy.allow is not None:

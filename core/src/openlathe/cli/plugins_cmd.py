@@ -28,6 +28,7 @@ _STYLES = {
     State.UNAVAILABLE: "yellow",
     State.BROKEN: "red",
 }
+_JSON_FACTS = ("distribution", "version", "origin", "group", "state", "reason", "hooks", "requires")
 _SHOWN_NAMES = 2  # of one kind in a row of the list; `show` has them all
 
 
@@ -128,15 +129,15 @@ def _summary(registry: Registry) -> str:
 
 
 def _list_kind(registry: Registry, kind: str) -> None:
-    rows = []
     items = registry.contributions(kind)
+    if not items:
+        say(f"No installed plugin provides a {kind}.")
+        return
+    rows = []
     for item in items:
         provider = item.provider
         about = provider.spec.summary if item.state is State.ACTIVE else item.reason
         rows.append((" ".join(names_of(provider)), described(provider), provider.origin, str(item.state), about))
-    if not rows:
-        say(f"No installed plugin provides a {kind}.")
-        return
     header = ("NAME", "DISTRIBUTION", "ORIGIN", "STATE", "SUMMARY")
     say(table(header, rows, [_STYLES[item.state] for item in items]))
 
@@ -146,22 +147,9 @@ def _as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
     for plugin in registry.plugins:
         provides = [_contribution(item) for item in plugin.contributions if kind in (None, item.provider.spec.kind)]
         if kind is None or provides:
-            plugins.append(
-                {
-                    "plugin": plugin.name,
-                    "distribution": plugin.distribution,
-                    "version": plugin.version,
-                    "origin": plugin.origin,
-                    "group": plugin.group,
-                    "state": str(plugin.state),
-                    "reason": plugin.reason,
-                    "hooks": list(plugin.hooks),
-                    "requires": list(plugin.requires),
-                    "import_ms": round(plugin.import_ms, 2),
-                    "heavy_imports": list(plugin.heavy),
-                    "provides": provides,
-                }
-            )
+            facts = {name: getattr(plugin, name) for name in _JSON_FACTS}
+            about = {"import_ms": round(plugin.import_ms, 2), "heavy_imports": plugin.heavy, "provides": provides}
+            plugins.append({"plugin": plugin.name, **facts, **about})
     ambiguous = [
         {"kind": kind_, "name": name, "providers": [provider.qualified_name for provider in providers]}
         for kind_, name, providers in registry.ambiguous()
@@ -247,12 +235,12 @@ def _why(args: argparse.Namespace) -> int:
     names = [args.name] if args.name else list(dict.fromkeys(item.provider.spec.name for item in items))
     if not names:
         say(f"No installed plugin provides a {args.kind}.")
-    failed = False
-    for number, name in enumerate(names):
-        if number:
+    explained: list[bool] = []
+    for name in names:
+        if explained:
             say()
-        failed |= not _explain(registry, args.kind, name)
-    return int(failed)
+        explained.append(_explain(registry, args.kind, name))
+    return 0 if all(explained) else 1
 
 
 def _explain(registry: Registry, kind: str, name: str) -> bool:
@@ -261,7 +249,8 @@ def _explain(registry: Registry, kind: str, name: str) -> bool:
     say(paint(f"{kind} {name}", "bold"))
     candidates = [item for item in registry.contributions(kind) if short in names_of(item.provider)]
     for item in candidates:
-        say(wrapped(f"  {described(item.provider)} ({item.provider.plugin}): {item.state}" + _tail(item), "    "))
+        provider, about = item.provider, item.reason or item.provider.spec.target
+        say(wrapped(f"  {described(provider)} ({provider.plugin}): {item.state}, {about}", "    "))
     for plugin in registry.plugins:
         if plugin.state is not State.ACTIVE and not plugin.contributions:
             say(wrapped(f"  {plugin.id} is {plugin.state} and might provide it: {plugin.reason}.", "    "))
@@ -270,20 +259,12 @@ def _explain(registry: Registry, kind: str, name: str) -> bool:
     except OpenlatheError as error:
         say(wrapped(f"  -> {error}", "     "))
         return False
-    say(
-        wrapped(
-            f"  -> {provider.qualified_name} {provider.version}, {_reason(registry, provider, name, candidates)}",
-            "     ",
-        )
-    )
+    reason = _reason(provider, name, candidates)
+    say(wrapped(f"  -> {provider.qualified_name} {provider.version}, {reason}", "     "))
     return True
 
 
-def _tail(item: Contribution) -> str:
-    return f", {item.reason}" if item.reason else f", {item.provider.spec.target}"
-
-
-def _reason(registry: Registry, provider: Provider, name: str, candidates: Sequence[Contribution]) -> str:
+def _reason(provider: Provider, name: str, candidates: Sequence[Contribution]) -> str:
     able = [item for item in candidates if item.state is State.ACTIVE]
     if "/" in name:
         return "named with its distribution."
