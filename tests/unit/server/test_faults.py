@@ -144,13 +144,18 @@ def test_a_stop_ends_requests_with_an_error_they_can_read(make_server: Any, stre
     assert not server.engine.running
 
 
-def test_an_unexpected_fault_is_a_500_without_its_details(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_fault_is_a_500_without_its_details(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = make_server(allowed_origins=["http://page"])
+
     def encode(*args: Any, **options: Any) -> list[int]:
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(server.state.tokenizer, "encode", encode)
-    response = server.complete()
+    headers = {"X-Request-Id": "mine", "Origin": "http://page"}
+    response = server.post("/v1/completions", {"prompt": "Hi"}, headers=headers)
     assert response.status_code == 500
+    assert response.headers["x-request-id"] == "mine"
+    assert response.headers["access-control-allow-origin"] == "http://page"
     assert response.json()["error"]["type"] == "server_error"
     assert "secret" not in response.text
 

@@ -46,17 +46,17 @@ def create_app(state: ServerState, registry: Registry | None = None) -> Starlett
     Raises ``PluginError`` where a plugin's routes cannot be loaded or two claim one path.
     """
     config = state.config
-    middleware = [Middleware(RequestId)]
+    middleware: list[Middleware] = []
     if config.allowed_origins:
-        middleware.append(
-            Middleware(CORSMiddleware, allow_origins=config.allowed_origins, allow_methods=["*"], allow_headers=["*"])
-        )
+        origins = config.allowed_origins
+        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]))
+    middleware.append(Middleware(RequestId))
     if config.api_key:
         middleware.append(Middleware(ApiKeys, keys=config.api_key))
     routes: list[BaseRoute] = [Route(path, endpoint, methods=methods) for path, methods, endpoint in ROUTES]
     if registry is not None:
         routes += _plugin_routes(state, registry)
-    handlers: dict[Any, Any] = dict.fromkeys((HTTPException, InvalidRequest, EngineDeadError, Exception), on_error)
+    handlers: dict[Any, Any] = dict.fromkeys((HTTPException, InvalidRequest, EngineDeadError), on_error)
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     app.state.server = state
     return app

@@ -1,4 +1,4 @@
-"""What happens to every HTTP request before a route sees it: a request id, and the API key."""
+"""What happens to every HTTP request around its route: a request id, an answer whatever fails, and the API key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import error_body, error_response
+from .errors import describe, error_body, error_response
 
 #: Routes that load balancers and monitoring reach without a key.
 OPEN_ROUTES = frozenset({"/health", "/ping", "/metrics"})
@@ -19,7 +19,10 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestId:
-    """Gives each HTTP request an id, the client's own where it sent a usable one, and echoes it."""
+    """Gives each HTTP request an id, the client's own where it sent a usable one, and echoes it.
+
+    Starlette's own answer to a fault would go out above all middleware, without this header and without CORS's.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,12 +35,21 @@ class RequestId:
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
+        started = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:
+                raise  # nothing can be said any more; the connection is closed
+            await error_response(*describe(error))(scope, receive, send_with_id)
 
 
 class ApiKeys:
