@@ -167,7 +167,7 @@ def test_min_tokens_keeps_stop_tokens_out(checkpoint: Path, oracle: Oracle) -> N
         {"top_k": 10**9, "top_p": 5e-324, "min_p": 1.0},
         {"seed": 2**64 - 1, "n": 2},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_borders_of_sampling_parameters_do_not_end_the_engine(llm: LLM, fields: dict[str, Any]) -> None:
     params = SamplingParams(**{"max_tokens": 4, "ignore_eos": True, **fields})

@@ -181,16 +181,15 @@ class LLM:
                 sampling=msgspec.structs.replace(job.sampling, n=1, seed=seed),
                 eos_token_ids=list(self._defaults.eos_token_ids),
             )
+            choice = Choice(self._tokenizer, job.prompt_ids, job.sampling, on_parser_error=_log)
             self._core.add(request)
-            job.add(request.request_id, Choice(self._tokenizer, job.prompt_ids, job.sampling, on_parser_error=_log))
+            job.add(request.request_id, choice)
             self._live[request.request_id] = job
 
     def _step(self) -> None:
         """One step of the engine, booked with every job under way: a stream may be open while others are generated."""
         for output in self._core.step().outputs:
-            job = self._live[output.request_id]
-            job.take(output)
-            if output.request_id in job.ended:
+            if self._live[output.request_id].take(output):
                 # A stop string ends a sequence that the engine, which knows no text, would continue.
                 self._core.abort([output.request_id])
                 del self._live[output.request_id]
@@ -237,14 +236,13 @@ class _Job:
     sampling: SamplingParams
     request_id: str = ""
     outputs: dict[str, CompletionOutput] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
     texts: dict[str, list[str]] = field(default_factory=dict)
     cached_tokens: int = 0
     _choices: dict[str, Choice] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
-        return len(self.ended) == self.sampling.n
+        return all(output.finish_reason for output in self.outputs.values())
 
     def add(self, request_id: str, choice: Choice) -> None:
         self._choices[request_id] = choice
@@ -252,8 +250,8 @@ class _Job:
         logprobs: list[TokenLogprobs] | None = None if self.sampling.logprobs is None else []
         self.outputs[request_id] = CompletionOutput(index=len(self.outputs), logprobs=logprobs)
 
-    def take(self, output: EngineOutput) -> None:
-        """Books what one step brought."""
+    def take(self, output: EngineOutput) -> bool:
+        """Books what one step brought one sequence; whether it has ended."""
         delta = self._choices[output.request_id].feed([output])
         completion = self.outputs[output.request_id]
         self.texts[output.request_id] += [event.text for event in delta.events if isinstance(event, Content)]
@@ -266,15 +264,12 @@ class _Job:
         if delta.finish_reason is not None:
             completion.finish_reason, completion.stop_reason = delta.finish_reason, delta.stop_reason
             completion.text = "".join(self.texts[output.request_id])
-            self.ended.add(output.request_id)
+        return delta.finish_reason is not None
 
     def result(self) -> RequestOutput:
+        outputs = list(self.outputs.values())
         return RequestOutput(
-            request_id=self.request_id,
-            prompt=self.prompt,
-            prompt_token_ids=self.prompt_ids,
-            outputs=list(self.outputs.values()),
-            num_cached_tokens=self.cached_tokens,
+            self.request_id, self.prompt, self.prompt_ids, outputs, num_cached_tokens=self.cached_tokens
         )
 
 

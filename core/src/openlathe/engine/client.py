@@ -47,19 +47,16 @@ class _Stream:
 
     def __init__(self) -> None:
         self.outputs: list[RequestOutput] = []
-        self._arrived = asyncio.Event()
+        self.arrived = asyncio.Event()
 
     def put(self, output: RequestOutput) -> None:
         self.outputs.append(output)
-        self._arrived.set()
-
-    def wake(self) -> None:
-        self._arrived.set()
+        self.arrived.set()
 
     async def take(self) -> list[RequestOutput]:
         """Everything that came since the last call, at least one output unless woken for another reason."""
-        await self._arrived.wait()
-        self._arrived.clear()
+        await self.arrived.wait()
+        self.arrived.clear()
         outputs, self.outputs = self.outputs, []
         return outputs
 
@@ -121,29 +118,29 @@ class EngineClient:
             return
         self._stopping = True
         try:
-            if self._process is not None:
-                await self._end(self._process)
-        finally:
-            for pending in (self._ready, *self._tasks):
-                pending.cancel()
-            if self.dead is None:
-                self._die(EngineDead(reason="It was stopped."))
-            self._context.destroy(linger=0)
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        try:
             # One that still loads would not listen before it is done, and has nothing to lose.
-            if self.facts or self.dead is not None:
-                with contextlib.suppress(EngineDeadError):
-                    await asyncio.wait_for(self.call("shutdown"), _STOP_SECONDS)
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            if self._process is not None and (self.facts or self.dead is not None):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    with contextlib.suppress(EngineDeadError):
+                        await self.call("shutdown")
+                    await self._process.wait()
         except TimeoutError:
             logger.warning("The engine did not end within %g seconds and is killed.", _STOP_SECONDS)
         finally:
+            self._close()
+        if self._process is not None:
+            await self._process.wait()
+
+    def _close(self) -> None:
+        if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        await process.wait()
+                self._process.kill()
+        for pending in (self._ready, *self._tasks):
+            pending.cancel()
+        if self.dead is None:
+            self._die(EngineDead(reason="It was stopped."))
+        self._context.destroy(linger=0)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -256,7 +253,7 @@ class EngineClient:
         if not self._ready.done():
             self._ready.set_exception((ConfigError if dead.refused else EngineDeadError)(dead.reason))
         for stream in self._streams.values():
-            stream.wake()
+            stream.arrived.set()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(EngineDeadError(dead.reason))

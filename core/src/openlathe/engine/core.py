@@ -55,7 +55,6 @@ class EngineCore:
         )
         self.scheduler = Scheduler(limits, kv_cache)
         self._vocab_size = plan.model_config().vocab_size
-        self._steps = 0
         self._admitted = 0
         self._refused: list[RequestOutput] = []
         self._calls: dict[str, Callable[..., Any]] = {
@@ -103,13 +102,10 @@ class EngineCore:
         output = self.executor.sample()
         outputs = self._refused + self.scheduler.update(plan, output)
         self._refused = []
-        self._steps += 1
         return EngineOutputs(outputs=outputs, stats=self.stats())
 
     def stats(self) -> EngineStats:
-        stats = self.scheduler.stats()
-        stats.steps = self._steps
-        return stats
+        return self.scheduler.stats()
 
     def reset_prefix_cache(self) -> bool:
         """Forgets all reusable blocks; requests that run keep theirs."""
@@ -156,9 +152,7 @@ class EngineCore:
     def _call(self, call: Call) -> Reply:
         method = self._calls.get(call.method)
         if method is None:
-            return Reply(
-                call_id=call.call_id, error=f"The engine knows no call {call.method!r}; see its documentation."
-            )
+            return Reply(call_id=call.call_id, error=f"The engine knows no call {call.method!r}.")
         try:
             return Reply(call_id=call.call_id, result=method(*call.args))
         except Exception as error:  # one failing call is no reason to end every request

@@ -56,16 +56,14 @@ class KVCacheManager:
 
     def find_prefix(self, request: Request) -> PrefixHit:
         """The longest run of leading blocks that every group still holds. Takes no reference."""
-        blocks: list[list[int]] = [[] for _ in range(self.num_groups)]
-        if not self.enable_prefix_caching:
-            return PrefixHit(tuple(map(tuple, blocks)), 0)
-        for index in range(request.num_tokens // self.block_size):
-            found = self._find_block(request, index)
-            if found is None:
+        rows: list[list[int]] = []
+        for index in range(request.num_tokens // self.block_size if self.enable_prefix_caching else 0):
+            key, tokens = self._key(request, index), self._block_tokens(request, index)
+            found = [block for suffix in self._suffixes if (block := self.pool.find(key + suffix, tokens)) is not None]
+            if len(found) < self.num_groups:
                 break
-            for group, block in enumerate(found):
-                blocks[group].append(block)
-        return PrefixHit(tuple(map(tuple, blocks)), len(blocks[0]) * self.block_size)
+            rows.append(found)
+        return PrefixHit(tuple(zip(*rows, strict=True)) or ((),) * self.num_groups, len(rows) * self.block_size)
 
     def blocks_needed(self, request: Request, num_tokens: int) -> int:
         """Blocks to add, over all groups, until the request can hold ``num_tokens`` tokens."""
@@ -125,16 +123,6 @@ class KVCacheManager:
         request.num_computed_tokens = request.num_stored_tokens = request.num_published_blocks = 0
 
     # -- keys ---------------------------------------------------------------------------------------------------------
-
-    def _find_block(self, request: Request, index: int) -> list[int] | None:
-        key, tokens = self._key(request, index), self._block_tokens(request, index)
-        found = []
-        for suffix in self._suffixes:
-            block = self.pool.find(key + suffix, tokens)
-            if block is None:
-                return None
-            found.append(block)
-        return found
 
     def _key(self, request: Request, index: int) -> bytes:
         """Key of the request's block ``index``; keys are made once and kept on the request."""

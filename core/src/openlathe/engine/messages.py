@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from typing import Any, Literal
@@ -58,7 +57,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         stop: Any = self.stop
         self.stop = [stop] if isinstance(stop, str) else stop or []
         self.stop_token_ids = self.stop_token_ids or []
-        for name, type in _types().items():
+        for name, type in _TYPES.items():
             try:
                 msgspec.convert(getattr(self, name), type)
             except msgspec.ValidationError as error:
@@ -78,9 +77,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
             )
 
 
-@functools.cache
-def _types() -> dict[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
 
 
 class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True, tag="request"):

@@ -111,11 +111,12 @@ def _filtered_probs(logits: Tensor, batch: SamplingBatch, rows: NDArray[np.int64
 def _threshold(probs: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     """The least probability [S, 1] that top-k, then top-p of what top-k left, keep. Equals stay together."""
     vocab_size = probs.shape[-1]
-    shortlist = min(max(int(top_k.max()), _TOP_P_SHORTLIST), vocab_size)
+    by_p_alone = (top_k == 0) & (top_p < 1)
+    shortlist = min(max(int(top_k.max()), _TOP_P_SHORTLIST if by_p_alone.any() else 1), vocab_size)
     best = probs.topk(shortlist, dim=-1).values
     mass = best.cumsum(-1, dtype=torch.float64)
-    total = probs.sum(-1, keepdim=True, dtype=torch.float64)
-    if bool(((top_k == 0) & (top_p < 1) & (mass[:, -1:] < top_p * total)).any()):
+    total = probs.sum(-1, keepdim=True).double()
+    if (by_p_alone & (mass[:, -1:] < top_p * total)).any():
         best = probs.sort(dim=-1, descending=True).values
         mass = best.cumsum(-1, dtype=torch.float64)
     kept = torch.where(top_k > 0, mass.gather(1, (top_k - 1).clamp(min=0)), total)

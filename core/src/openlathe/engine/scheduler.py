@@ -38,7 +38,7 @@ class Scheduler:
         self._waiting: list[tuple[tuple[int, int], Request]] = []
         self._removed: list[str] = []
         self._arrivals = count()
-        self._steps = count()
+        self._steps = 0
         self._step_tokens = 0
         self._preemptions = 0
 
@@ -54,10 +54,9 @@ class Scheduler:
     def abort(self, request_id: str) -> bool:
         """Forgets a request at once, wherever it is; False if it is not known (any more)."""
         request = self.requests.get(request_id)
-        if request is None:
-            return False
-        self._finish(request)
-        return True
+        if request is not None:
+            self._finish(request)
+        return request is not None
 
     @property
     def has_work(self) -> bool:
@@ -75,13 +74,15 @@ class Scheduler:
             prefix_queries=self.kv_cache.queries,
             prefix_hits=self.kv_cache.hits,
             preemptions=self._preemptions,
+            steps=self._steps,
         )
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
     def schedule(self) -> StepPlan:
         """Plans the next step; changes who runs and who holds which blocks, but no request's tokens."""
-        plan = StepPlan(step=next(self._steps), scheduled={})
+        plan = StepPlan(step=self._steps, scheduled={})
+        self._steps += 1
         preemptions = self._preemptions
         budget = self._schedule_running(plan, self.limits.max_num_batched_tokens)
         if self._preemptions == preemptions:  # where memory is short, nobody new is let in
@@ -151,7 +152,8 @@ class Scheduler:
             # Room for the whole prompt is asked for at once: admitting by chunks would promise the same blocks twice.
             if not self.kv_cache.admit(request, hit, request.num_tokens):
                 return
-            self._dequeue(request)
+            heapq.heappop(self._waiting)
+            request.status = Status.RUNNING
             self.running.append(request)
             num_tokens = min(request.num_missing_tokens, budget)
             plan.new.append(self._new_request(request))
@@ -206,10 +208,6 @@ class Scheduler:
         while self._waiting and self._waiting[0][1].status is not Status.WAITING:
             heapq.heappop(self._waiting)
         return self._waiting[0][1] if self._waiting else None
-
-    def _dequeue(self, request: Request) -> None:
-        heapq.heappop(self._waiting)
-        request.status = Status.RUNNING
 
     def _finish(self, request: Request) -> None:
         if request.status is Status.RUNNING:
