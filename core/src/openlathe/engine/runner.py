@@ -21,7 +21,7 @@ from .kv_memory import allocate_pages, paged_groups, plan_blocks
 from .messages import TokenLogprobs
 from .sampler import SamplingBatch, sample
 from .step import StepOutput, StepPlan
-from .weights import load_model
+from .weights import load_model, weight_facts
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -61,6 +61,7 @@ class ModelRunner:
             len(self.groups),
             self.model_config.vocab_size,
         )
+        self.facts |= weight_facts(cast(nn.Module, self.model))
         self.facts |= {"load_seconds": time.monotonic() - started, "threads": torch.get_num_threads()}
         return self.facts
 
