@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import groupby
 
 from ..spi.events import Content, Event, Piece, Reasoning, Special, Text, ToolCallArguments
 from ..spi.protocols import StreamParser
@@ -53,28 +54,21 @@ class OutputParser:
         return isinstance(piece, Text) or piece.id not in self._hidden or piece.text in self._markers
 
     def _events(self, out: Iterable[Out]) -> list[Event]:
-        events: list[Event] = []
-        for item in out:
-            if isinstance(item, Special) and item.id in self._hidden:
-                continue
-            event = Content(item.text) if isinstance(item, (Text, Special)) else item
-            last = events[-1] if events else None
-            if last is not None and (joined := _join(last, event)):
-                events[-1] = joined
-            else:
-                events.append(event)
-        return events
+        shown = (item for item in out if not (isinstance(item, Special) and item.id in self._hidden))
+        return list(joined(Content(item.text) if isinstance(item, (Text, Special)) else item for item in shown))
 
 
-def _join(last: Event, event: Event) -> Event | None:
-    """Both texts as one event, or None where they do not belong together."""
-    if isinstance(last, Content) and isinstance(event, Content):
-        return Content(last.text + event.text)
-    if isinstance(last, Reasoning) and isinstance(event, Reasoning):
-        return Reasoning(last.text + event.text)
-    if isinstance(last, ToolCallArguments) and isinstance(event, ToolCallArguments) and last.index == event.index:
-        return ToolCallArguments(last.index, last.text + event.text)
-    return None
+def joined(events: Iterable[Event]) -> Iterator[Event]:
+    """``events`` with texts of one kind that follow each other as one."""
+    for (kind, index), run in groupby(events, lambda event: (type(event), getattr(event, "index", 0))):
+        if kind not in (Content, Reasoning, ToolCallArguments):
+            yield from run
+            continue
+        text = "".join([event.text for event in run])  # type: ignore[union-attr]
+        if kind is ToolCallArguments:
+            yield ToolCallArguments(index, text)
+        else:
+            yield Content(text) if kind is Content else Reasoning(text)
 
 
 class _Stage:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from ..engine.messages import TokenLogprobs
 from ..frontend.choice import Delta
+from ..frontend.parse import joined
 from ..frontend.tokenize import Tokenizer
 from ..spi.events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 from .generation import Tick
@@ -72,7 +72,7 @@ class _ChoiceWriter:
 
     def whole(self, delta: Delta) -> ChatChoice:
         self._keep(delta)
-        message = _joined(_messages(delta.events, self._shows_reasoning))
+        message = _whole(_messages(delta.events, self._shows_reasoning))
         return self._choice(message=message, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason)
 
     def _keep(self, delta: Delta) -> None:
@@ -92,23 +92,20 @@ class _ChoiceWriter:
 
 def _messages(events: Sequence[Event], shows_reasoning: bool) -> Iterator[ChatMessage]:
     """Events of one kind in a row make one delta; a call's end says nothing on the wire."""
-    for (kind, index), run in groupby(events, lambda event: (type(event), getattr(event, "index", 0))):
-        if kind is ToolCallStart:
-            for start in run:
-                assert isinstance(start, ToolCallStart)
-                call = ToolCall(index=index, id=start.id, type="function", function=FunctionCall(name=start.name))
-                yield ChatMessage(tool_calls=[call])
-        elif kind in (Content, Reasoning, ToolCallArguments):
-            text = "".join([event.text for event in run])  # type: ignore[union-attr]
-            if kind is Content:
+    for event in joined(events):
+        match event:
+            case Content(text):
                 yield ChatMessage(content=text)
-            elif kind is ToolCallArguments:
-                yield ChatMessage(tool_calls=[ToolCall(index=index, function=FunctionCall(arguments=text))])
-            elif shows_reasoning:
+            case Reasoning(text) if shows_reasoning:
                 yield ChatMessage(reasoning=text, reasoning_content=text)
+            case ToolCallStart(index, id, name):
+                call = ToolCall(index=index, id=id, type="function", function=FunctionCall(name=name))
+                yield ChatMessage(tool_calls=[call])
+            case ToolCallArguments(index, text):
+                yield ChatMessage(tool_calls=[ToolCall(index=index, function=FunctionCall(arguments=text))])
 
 
-def _joined(deltas: Iterable[ChatMessage]) -> ChatMessage:
+def _whole(deltas: Iterable[ChatMessage]) -> ChatMessage:
     """The deltas of one choice as one message."""
     content = reasoning = ""
     calls: dict[int | UnsetType, ToolCall] = {}
