@@ -74,7 +74,7 @@ class LLM:
         if config.load_format != "dummy":
             check_weights(path)
         self.plan = make_plan(config, registry, model_path=path, offline=True)
-        self._tokenizer = Tokenizer.load(config.tokenizer or self.plan.model_path)
+        self._tokenizer = Tokenizer.load(config.tokenizer or self.plan.model_path, config)
         self._defaults = GenerationDefaults.load(self.plan, self._tokenizer)
         template = load_template(self.plan, self._tokenizer)
         self._renderer = None if template is None else ChatRenderer(template, self._tokenizer)
