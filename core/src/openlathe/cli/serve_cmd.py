@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..config import EngineConfig, ServerConfig
 from ..spi.errors import ConfigError
 from .flags import add_flags, load, read_yaml
+from .text import complain
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         from ..server.run import serve
 
         def ready(url: str) -> None:
-            _say(banner(plan, url, time.monotonic() - started))
+            complain(banner(plan, url, time.monotonic() - started))
 
         coroutine = serve(plan, server, registry, sock, progress=_progress, ready=ready)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -90,8 +90,3 @@ def banner(plan: Plan, url: str, seconds: float) -> str:
         "ready": f"{url}/v1 after {seconds:.1f} s (`core plan {plan.config.model}` says why)",
     }
     return "\n".join(f"{name:>8}  {text}" for name, text in lines.items())
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
