@@ -17,22 +17,27 @@ import httpx
 import pytest
 
 
-def generated(server: Any, prompts: list[list[int]], **fields: Any) -> list[list[int]]:
+def completed(server: Any, prompts: list[list[int]], **fields: Any) -> list[dict[str, Any]]:
     with server.http as http:
         body = {"prompt": prompts, "temperature": 0, "return_token_ids": True, "ignore_eos": True, **fields}
-        answer = http.post("/v1/completions", json=body).json()
-    return [choice["token_ids"] for choice in answer["choices"]]
+        choices: list[dict[str, Any]] = http.post("/v1/completions", json=body).json()["choices"]
+    return choices
 
 
-def test_greedy_tokens_are_those_of_transformers(tiny_server: Any, tiny_checkpoint: Path) -> None:
+def generated(server: Any, prompts: list[list[int]], **fields: Any) -> list[list[int]]:
+    return [choice["token_ids"] for choice in completed(server, prompts, **fields)]
+
+
+def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(tiny_server: Any, tiny_checkpoint: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(10, 500, (length,), generator=generator).tolist() for length in (3, 17, 64)]
-    served = generated(tiny_server, prompts, max_tokens=24)
-    for prompt, tokens in zip(prompts, served, strict=True):
+    served = completed(tiny_server, prompts, max_tokens=24, logprobs=1)
+    for prompt, choice in zip(prompts, served, strict=True):
+        tokens = choice["token_ids"]
         with torch.no_grad():
             logits = model(torch.tensor([prompt + tokens[:-1]])).logits[0, len(prompt) - 1 :]
         for position, (row, token) in enumerate(zip(logits, tokens, strict=True)):
@@ -41,6 +46,8 @@ def test_greedy_tokens_are_those_of_transformers(tiny_server: Any, tiny_checkpoi
             if row.argmax().item() != token:
                 second = row.topk(2).values[1].item()
                 assert best - second <= 1e-3
+        wanted = logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+        assert torch.tensor(choice["logprobs"]["token_logprobs"]).sub(wanted).abs().max() < 1e-4
 
 
 def test_a_stream_of_the_same_tokens(tiny_server: Any) -> None:
