@@ -290,8 +290,6 @@ class RoutesSpec(Spec):
 
     kind: ClassVar[str] = "routes"
 
-    default: bool = True
-
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSpec(Spec):

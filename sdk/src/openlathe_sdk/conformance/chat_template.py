@@ -173,12 +173,11 @@ def test_the_familys_parsers_read_back_what_it_writes(provider: Provider, openla
     """An assistant's turn as the template writes it, given to the parsers of each model that names this template."""
     _needs(provider, "tools")
     specs = [item.spec for item in openlathe_registry.providers("model")]
-    models = [spec for spec in specs if isinstance(spec, ModelSpec) and spec.chat_template == provider.spec.name]
+    named = [spec for spec in specs if isinstance(spec, ModelSpec) and spec.chat_template == provider.spec.name]
+    models = [spec for spec in named if spec.tool_parser is not None]
     if not models:
-        pytest.skip("no installed model names this template")
+        pytest.skip("no installed model names both this template and a tool parser")
     for model in models:
-        if model.tool_parser is None:
-            pytest.skip(f"the model {model.name} names no tool parser")
         for message in (CALLED[1], REASONED[1]):
             _assert_round_trip(provider, openlathe_registry, model, message)
 
