@@ -18,6 +18,8 @@ from .facts import best_level
 _TYPES = {"p": c_void_p, "l": c_long, "i": c_int, "f": c_float}
 #: Functions with the types of their arguments and of their answer, in the order of the C declaration.
 FUNCTIONS: dict[str, tuple[str, str]] = {
+    "run": ("pli", ""),
+    "run_one": ("ppi", ""),
     "packed_words": ("lli", "l"),
     "padded_outputs": ("l", "l"),
     "pack_bfloat16": ("pllpi", ""),
@@ -50,6 +52,12 @@ class Library:
         function.restype = _TYPES[answer] if answer else None
         setattr(self, name, function)
         return function
+
+    def address(self, name: str) -> int:
+        """Of the operator ``name``, for ``run`` and ``run_one``."""
+        found = ctypes.cast(getattr(self._loaded, name), c_void_p).value
+        assert found is not None
+        return found
 
 
 @cache

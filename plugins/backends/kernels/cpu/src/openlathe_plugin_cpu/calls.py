@@ -1,0 +1,61 @@
+"""Calls of native operators: run at once and, where a step is being captured, noted as well.
+
+An operator takes the address of one structure, all of whose members are eight bytes wide, and is run by a team of
+threads; see native/team.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from ctypes import byref, c_double, c_int64, c_void_p
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .loading import native
+
+#: What of a capture an operator meets: where its outputs lie, and who is told of its calls; see :mod:`.capture`.
+Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
+Note = Callable[[int, ctypes.Structure], None]
+
+_allocate: list[Allocate] = [lambda shape, dtype: torch.empty(shape, dtype=dtype)]
+_note: list[Note] = []
+
+
+def arguments(name: str, *, pointers: str, integers: str = "", reals: str = "") -> Callable[..., ctypes.Structure]:
+    """The structure ``name`` of the C++ source: names of its members, pointers before integers before reals."""
+    members: list[tuple[str, Any]] = [(member, c_void_p) for member in pointers.split()]
+    members += [(member, c_int64) for member in integers.split()]
+    members += [(member, c_double) for member in reals.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": members})
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory for an operator's output. Operators take it from nowhere else, so that a captured step keeps its own."""
+    return _allocate[-1](shape, dtype)
+
+
+def operator(name: str) -> Callable[[ctypes.Structure], None]:
+    """The operator that the native library calls ``name``."""
+    return partial(_call, native().address(name))
+
+
+def _call(address: int, given: ctypes.Structure) -> None:
+    native().run_one(address, byref(given), torch.get_num_threads())
+    if _note:
+        _note[-1](address, given)
+
+
+def capturing(allocate: Allocate, note: Note) -> Callable[[], None]:
+    """From now on outputs come from ``allocate`` and calls are told to ``note``, until what is answered is called."""
+    _allocate.append(allocate)
+    _note.append(note)
+
+    def end() -> None:
+        _allocate.pop()
+        _note.pop()
+
+    return end
