@@ -8,6 +8,8 @@ from .spi import ExecutorSpec, KernelQuery, KernelSpec, QuantizationSpec, hookim
 
 #: Operator -> what its reference offers beyond the plain case; each is the function of that name in its module.
 REFERENCES: dict[str, frozenset[str]] = {
+    "capture": frozenset(),
+    "embedding": frozenset(),
     "rms_norm": frozenset(),
     "add_rms_norm": frozenset(),
     "rotary": frozenset(),
@@ -22,9 +24,12 @@ REFERENCES: dict[str, frozenset[str]] = {
     "head_linear": frozenset(),
     "write_latent": frozenset(),
     "attend_latent": frozenset({"lse"}),
+    "greedy": frozenset(),
 }
 #: References that treat every row by itself; on other devices than the CPU nobody has looked at their reductions.
-ROWS_APART = frozenset({"rms_norm", "add_rms_norm", "rotary", "write_kv", "write_latent"})
+ROWS_APART = frozenset(
+    {"capture", "embedding", "rms_norm", "add_rms_norm", "rotary", "write_kv", "write_latent", "greedy"}
+)
 REDUCTIONS = frozenset({"rms_norm", "add_rms_norm"})
 
 

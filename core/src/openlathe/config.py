@@ -82,6 +82,9 @@ class EngineConfig:
     attention_backend: str | None = setting(None, "attention backend by name", group="engine")
     distributed_executor_backend: str | None = setting(None, "executor by name", group="engine")
     enforce_eager: bool = setting(False, "never capture graphs", group="engine")
+    cpu_threads: int | None = setting(
+        None, "threads that compute; default: OMP_NUM_THREADS, else all CPUs", group="engine"
+    )
 
     tool_call_parser: str | None = setting(None, "tool parser; default: the model's", group="frontend")
     reasoning_parser: str | None = setting(None, "reasoning parser; default: the model's", group="frontend")
@@ -96,7 +99,7 @@ class EngineConfig:
     plugin_options: dict[str, str] = setting({}, "KIND.NAME.key=value", flags=("--opt",), group="plugins")
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size")
+        _at_least(self, 1, "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "cpu_threads")
         _at_least(self, 1, "kv_cache_memory_bytes", "num_gpu_blocks_override", "long_prefill_token_threshold")
         _at_least(self, -1, "max_logprobs")
         _no_empty_word(self, "served_model_name")

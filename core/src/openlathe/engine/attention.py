@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers.attention import attention_layers
 from ..layers.context import BuildContext
 from ..spi.kv import EncoderOnly
 from ..spi.protocols import AttentionBackend, AttentionBatch, ModelBatch
-from .batch import StepInputs
+from .batch import DeviceInputs, StepInputs
 from .kv_memory import PagedGroup, allocate_pages, buffers_of, paged_groups, plan_blocks
 
 if TYPE_CHECKING:
@@ -56,12 +55,12 @@ class AttentionState:
             "max_model_len": plan.max_model_len,
         }
 
-    def plan(self, inputs: StepInputs, to_device: Callable[[Any], Tensor]) -> ModelBatch:
+    def plan(self, inputs: StepInputs, on_device: DeviceInputs) -> ModelBatch:
         """Each backend's plan of a step, for every layer that it serves."""
-        query_start, seq_lens = to_device(inputs.query_start), to_device(inputs.seq_lens)
         unpaged = len(self._backends) - len(self.groups)
-        tables = inputs.block_tables + [np.zeros((len(inputs.rows), 0), np.int32)] * unpaged
-        slot_mappings = inputs.slot_mappings + [np.zeros(0, np.int64)] * unpaged
+        positions = on_device.positions
+        tables = on_device.block_tables + [positions.new_empty((len(inputs.rows), 0), dtype=torch.int32)] * unpaged
+        slot_mappings = on_device.slot_mappings + [positions.new_empty(0)] * unpaged
         plans = [
             backend.plan(
                 AttentionBatch(
@@ -69,10 +68,10 @@ class AttentionState:
                     num_tokens=inputs.num_tokens,
                     query_start=inputs.query_start,
                     seq_lens_bound=inputs.seq_lens,
-                    query_start_device=query_start,
-                    seq_lens=seq_lens,
-                    block_table=to_device(table),
-                    slot_mapping=to_device(slots),
+                    query_start_device=on_device.query_start,
+                    seq_lens=on_device.seq_lens,
+                    block_table=table,
+                    slot_mapping=slots,
                     block_size=self.block_size,
                 )
             )

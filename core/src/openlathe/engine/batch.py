@@ -49,6 +49,23 @@ class StepInputs:
     def sampled_rows(self) -> Int64:
         return self.rows[self.sampled]
 
+    @property
+    def is_decode(self) -> bool:
+        """Whether it is one token of each request, from which each samples."""
+        return len(self.positions) == len(self.rows) == len(self.sampled) and bool((np.diff(self.sampled) > 0).all())
+
+
+@dataclass(frozen=True)
+class DeviceInputs:
+    """What the device reads of :class:`StepInputs`; ``token_ids`` [T] int64."""
+
+    token_ids: Tensor
+    positions: Tensor
+    query_start: Tensor
+    seq_lens: Tensor
+    block_tables: list[Tensor]
+    slot_mappings: list[Tensor]
+
 
 class InputBatch:
     """Rows of running requests.

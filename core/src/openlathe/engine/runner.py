@@ -18,7 +18,8 @@ from ..devices import usable_cpus
 from ..layers.context import build_context
 from ..spi.protocols import Model
 from .attention import AttentionState
-from .batch import InputBatch, StepInputs
+from .batch import DeviceInputs, InputBatch, StepInputs
+from .graphs import step_graphs
 from .pooling import Pooling, to_message
 from .sampling.logprobs import PromptLogprobs, prompt_logprobs
 from .sampling.processors import load_processors
@@ -80,7 +81,7 @@ class ModelRunner:
     def load(self, progress: Progress | None = None) -> Mapping[str, Any]:
         """Builds the model, loads its weights and reserves the KV cache; returns facts about what was made."""
         started = time.monotonic()
-        _set_threads()
+        _set_threads(self.plan.config.cpu_threads)
         torch.manual_seed(self.plan.config.seed)
         context = build_context(self.plan)
         self.model = cast(Model, load_model(self.plan, context, progress))
@@ -94,9 +95,14 @@ class ModelRunner:
         )
         if self.plan.pooling is not None:
             self.pooling = Pooling(self.plan.pooling, batch_invariant=self.plan.config.batch_invariant)
+        self.graphs = step_graphs(self.plan, context.operators.capture, self._decode, len(self.attention.groups))
         processors = load_processors(self.plan, context)
         self.sampling = SamplingState(
-            self.plan.max_num_seqs, self.plan.model_config().vocab_size, self.device, processors
+            self.plan.max_num_seqs,
+            self.plan.model_config().vocab_size,
+            self.device,
+            processors,
+            context.operators.greedy,
         )
         self.facts |= weight_facts(cast(nn.Module, self.model)) | self.attention.facts
         self.facts |= {"load_seconds": time.monotonic() - started, "threads": torch.get_num_threads()}
@@ -110,18 +116,30 @@ class ModelRunner:
         if not plan.scheduled:
             return
         inputs = self._step.inputs = self.batch.inputs(plan)
-        positions = self._to_device(inputs.positions)
-        input_ids = self.batch.token_ids[self._to_device(inputs.token_rows), positions].long()
-        batch = self.attention.plan(inputs, self._to_device)
+        token_rows, positions = self._to_device(inputs.token_rows), self._to_device(inputs.positions)
+        token_ids = self.batch.token_ids[token_rows, positions].long()
+        if self.graphs is not None and not self._prompts and inputs.is_decode:
+            self._step.logits = self.graphs.run(inputs, token_ids)
+        if self._step.logits is None:
+            self._forward(plan, self._step, inputs, self._on_device(inputs, token_ids, positions))
+
+    def _decode(self, inputs: StepInputs, on_device: DeviceInputs) -> Tensor:
+        """The logits [R, V] of a step in which R requests have a token each."""
+        batch = self.attention.plan(inputs, on_device)
+        return self.model.compute_logits(self.model.forward(on_device.token_ids, on_device.positions, batch))
+
+    def _forward(self, plan: StepPlan, step: RunningStep, inputs: StepInputs, on_device: DeviceInputs) -> None:
+        """Whatever a step's requests ask for, prompts and pooling included."""
+        batch = self.attention.plan(inputs, on_device)
         batch.token_types = self._token_types(plan, inputs)
-        hidden = self.model.forward(input_ids, positions, batch)
+        hidden = self.model.forward(on_device.token_ids, on_device.positions, batch)
         if self.pooling is not None:
-            self._step.pooled = self.pooling.take(self.model, plan, inputs, hidden)
+            step.pooled = self.pooling.take(self.model, plan, inputs, hidden)
             return
-        self._step.prompt_logprobs = self._prompt_logprobs(plan, inputs, hidden)
+        step.prompt_logprobs = self._prompt_logprobs(plan, inputs, hidden)
         if len(inputs.sampled):
             rows = hidden if len(inputs.logits_index) == len(hidden) else hidden[self._to_device(inputs.logits_index)]
-            self._step.logits = self.model.compute_logits(rows)
+            step.logits = self.model.compute_logits(rows)
 
     @torch.inference_mode()
     def sample(self, mask: Any | None = None) -> RunningStep:
@@ -183,6 +201,8 @@ class ModelRunner:
 
     def sleep(self, level: int) -> None:
         """Gives memory back, see :mod:`.sleep`; not to be called while requests run."""
+        if self.graphs is not None:
+            self.graphs.forget()
         self._sleeper.sleep(level)
 
     def wake_up(self, tag: str) -> None:
@@ -202,12 +222,25 @@ class ModelRunner:
                 types[inputs.query_start[index] : inputs.query_start[index + 1]] = given[request_id]
         return self._to_device(types)
 
+    def _on_device(self, inputs: StepInputs, token_ids: Tensor, positions: Tensor) -> DeviceInputs:
+        return DeviceInputs(
+            token_ids=token_ids,
+            positions=positions,
+            query_start=self._to_device(inputs.query_start),
+            seq_lens=self._to_device(inputs.seq_lens),
+            block_tables=[self._to_device(table) for table in inputs.block_tables],
+            slot_mappings=[self._to_device(slots) for slots in inputs.slot_mappings],
+        )
+
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=True)
 
 
-def _set_threads() -> None:
-    """All CPUs this process may use, unless the environment has decided; torch would count physical cores only."""
-    if "OMP_NUM_THREADS" not in os.environ:
+def _set_threads(wanted: int | None) -> None:
+    """As many as were asked for, else as the environment says, else all CPUs that this process may use, of which torch
+    would count physical cores only."""
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cpus())

@@ -16,11 +16,15 @@ from .attend import AttendOperator
 from .attend import attend as _attend
 from .attend_latent import AttendLatentOperator
 from .attend_latent import attend_latent as _attend_latent
+from .capture import CaptureOperator
+from .capture import capture as _capture
+from .embedding import embedding as _embedding
 from .experts import ExpertsOperator, PackedExperts
 from .experts import experts as _experts
 from .gelu import GeluOperator
 from .gelu import gelu as _gelu
 from .gelu_mul import gelu_mul as _gelu_mul
+from .greedy import greedy as _greedy
 from .head_linear import head_linear as _head_linear
 from .linear import PackedLinear
 from .linear import linear as _linear
@@ -37,6 +41,8 @@ from .write_latent import write_latent as _write_latent
 class Operators:
     """One provider per operator; ``Operators()`` holds the references."""
 
+    capture: CaptureOperator = _capture
+    embedding: Callable[[Tensor, Tensor], Tensor] = _embedding
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = _rms_norm
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]] = _add_rms_norm
     rotary: RotaryOperator = _rotary
@@ -51,6 +57,7 @@ class Operators:
     head_linear: Callable[[Tensor, Tensor], Tensor] = _head_linear
     write_latent: Callable[[Tensor, Tensor, Tensor], None] = _write_latent
     attend_latent: AttendLatentOperator = _attend_latent
+    greedy: Callable[[Tensor], Tensor] = _greedy
 
 
 #: Every operator's reference by the operator's name, which is also the name of its module.

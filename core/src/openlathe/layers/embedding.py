@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .context import BuildContext
@@ -17,7 +16,8 @@ class Embedding(nn.Module):
         super().__init__()
         self.weight = placeholder(vocab_size, hidden_size, dtype=context.dtype)
         self.scale = torch.tensor(scale, dtype=context.dtype).item()
+        self.operators = context.operators
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        found = F.embedding(input_ids, self.weight)
+        found = self.operators.embedding(input_ids, self.weight)
         return found if self.scale == 1.0 else found.mul_(self.scale)

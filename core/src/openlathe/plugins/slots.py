@@ -13,6 +13,7 @@ from ..spi.errors import CheckpointError, ConfigError, PluginError, ProviderNotF
 from ..spi.kv import KVSpec, StateKV
 from ..spi.queries import AttentionQuery, DeviceFacts, GenericQuery, KernelQuery, ParserQuery
 from ..spi.specs import (
+    AttentionBackendSpec,
     ChatTemplateSpec,
     KernelSpec,
     LogitsProcessorSpec,
@@ -49,7 +50,7 @@ def fill(
     """Every slot but the model's, by name, and sentences about those that stay empty."""
     notes: list[str] = []
     choices = [_executor(selector, needs), *_weights(selector, needs)]
-    choices += _attention(selector, needs)
+    choices += _attention(selector, registry, needs)
     choices += _kernels(selector, registry, needs)
     choices += _grammar(selector, needs)
     choices += _logits_processors(selector, registry, needs)
@@ -175,9 +176,9 @@ def _refuse_the_flag(selector: Selector, slot: Slot) -> None:
         )
 
 
-def _attention(selector: Selector, needs: Needs) -> list[Choice]:
+def _attention(selector: Selector, registry: Registry, needs: Needs) -> list[Choice]:
     """One backend per KV group; a recurrent state needs none."""
-    choices = []
+    choices: list[Choice] = []
     name = needs.config.attention_backend
     for index, spec in enumerate(needs.kv_specs):
         if isinstance(spec, StateKV):
@@ -194,7 +195,9 @@ def _attention(selector: Selector, needs: Needs) -> list[Choice]:
             batch_invariant=needs.config.batch_invariant,
         )
         slot = Slot(name=f"attention.{index}", kind="attention-backend", query=query, flag="--attention-backend")
-        choices.append(selector.named(slot, name, f"asked for by {slot.flag}") if name else selector.required(slot))
+        choice = selector.named(slot, name, f"asked for by {slot.flag}") if name else selector.required(slot)
+        spec = cast(AttentionBackendSpec, registry.get(slot.kind, f"{choice.distribution}/{choice.name}").spec)
+        choices.append(replace(choice, facts={"graph_capture": "graph_capture" in spec.features}))
     return choices
 
 

@@ -21,6 +21,9 @@ OPERATORS = frozenset(
         "head_linear",
         "write_latent",
         "attend_latent",
+        "capture",
+        "embedding",
+        "greedy",
     }
 )
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from openlathe.engine.messages import SamplingParams
 from openlathe.engine.sampling import choose
-from openlathe.engine.sampling.choose import Filters, draw, filtered, greedy
+from openlathe.engine.sampling.choose import Filters, draw, filtered
+from openlathe.kernels.greedy import greedy
 from openlathe.engine.sampling.uniform import uniform
 
 from .reference import probabilities

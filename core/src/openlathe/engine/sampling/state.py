@@ -5,18 +5,19 @@ Nothing here waits for the device: the next forward pass is ordered before this 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...kernels.greedy import greedy
 from ...spi.execution import LogitsBatch, LogitsProcessor
 from ..messages import TokenLogprobs
 from ..step import NewRequest
 from .bad_words import BadWords
-from .choose import Filters, draw, greedy
+from .choose import Filters, draw
 from .columns import SamplingColumns
 from .logits import Adjuster, AllowedTokens, LogitBias, MinTokens, RowMemory, apply_mask
 from .logprobs import PendingRows
@@ -46,7 +47,8 @@ class Sampled:
 class SamplingState:
     """Rows are those of the persistent batch: a request keeps its row from joining to leaving.
 
-    ``processors`` are logits processors of plugins, each with whether it changes which token is the best.
+    ``processors`` are logits processors of plugins, each with whether it changes which token is the best; ``greedy`` is
+    the operator of that name.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class SamplingState:
         vocab_size: int,
         device: torch.device,
         processors: Sequence[tuple[LogitsProcessor, bool]] = (),
+        greedy: Callable[[Tensor], Tensor] = greedy,
     ) -> None:
+        self._greedy = greedy
         self._columns = SamplingColumns(max_num_seqs, vocab_size)
         self._penalties = Penalties(max_num_seqs, vocab_size, device)
         #: In the order in which they are applied.
@@ -112,11 +116,11 @@ class SamplingState:
         temperature = self._columns.temperature[rows]
         drawing = np.nonzero(temperature > 0)[0]
         if not len(drawing):
-            return greedy(scores)
+            return self._greedy(scores)
         drawn = self._draw(select(scores, drawing), rows[drawing], num_tokens[drawing], token_ids)
         if len(drawing) == len(rows):
             return drawn
-        return greedy(scores).index_copy_(0, to_device(drawing, scores.device), drawn)
+        return self._greedy(scores).index_copy_(0, to_device(drawing, scores.device), drawn)
 
     def _draw(self, scores: Tensor, rows: Int64, num_tokens: Int64, token_ids: Tensor) -> Tensor:
         columns = self._columns

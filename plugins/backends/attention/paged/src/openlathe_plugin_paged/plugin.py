@@ -15,7 +15,7 @@ def openlathe_attention_backends() -> Iterable[AttentionBackendSpec]:
         target="openlathe_plugin_paged.backend:PagedAttention",
         kv=("FullKV", "SlidingKV"),
         kv_dtypes=("float32", "bfloat16", "float16"),
-        features=frozenset({"sliding_window", "soft_cap", "sinks"}),
+        features=frozenset({"sliding_window", "soft_cap", "sinks", "graph_capture"}),
         operators=("write_kv", "attend"),
         batch_invariant=True,
     )

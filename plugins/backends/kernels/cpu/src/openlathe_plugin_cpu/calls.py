@@ -7,7 +7,9 @@ threads; see native/team.h.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_double, c_int64, c_void_p
 from functools import partial
 from typing import Any
@@ -21,8 +23,16 @@ from .loading import native
 Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
 Note = Callable[[int, ctypes.Structure], None]
 
-_allocate: list[Allocate] = [lambda shape, dtype: torch.empty(shape, dtype=dtype)]
-_note: list[Note] = []
+
+class _Thread(threading.local):
+    """Every engine computes in a thread of its own, and captures what that thread does."""
+
+    def __init__(self) -> None:
+        self.allocate: Allocate | None = None
+        self.note: Note | None = None
+
+
+_thread = _Thread()
 
 
 def arguments(name: str, *, pointers: str, integers: str = "", reals: str = "") -> Callable[..., ctypes.Structure]:
@@ -35,7 +45,8 @@ def arguments(name: str, *, pointers: str, integers: str = "", reals: str = "") 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Memory for an operator's output. Operators take it from nowhere else, so that a captured step keeps its own."""
-    return _allocate[-1](shape, dtype)
+    allocate = _thread.allocate
+    return torch.empty(shape, dtype=dtype) if allocate is None else allocate(shape, dtype)
 
 
 def operator(name: str) -> Callable[[ctypes.Structure], None]:
@@ -45,17 +56,15 @@ def operator(name: str) -> Callable[[ctypes.Structure], None]:
 
 def _call(address: int, given: ctypes.Structure) -> None:
     native().run_one(address, byref(given), torch.get_num_threads())
-    if _note:
-        _note[-1](address, given)
+    if _thread.note is not None:
+        _thread.note(address, given)
 
 
-def capturing(allocate: Allocate, note: Note) -> Callable[[], None]:
-    """From now on outputs come from ``allocate`` and calls are told to ``note``, until what is answered is called."""
-    _allocate.append(allocate)
-    _note.append(note)
-
-    def end() -> None:
-        _allocate.pop()
-        _note.pop()
-
-    return end
+@contextmanager
+def capturing(allocate: Allocate, note: Note) -> Iterator[None]:
+    """In this thread outputs come from ``allocate`` and calls are told to ``note``."""
+    _thread.allocate, _thread.note = allocate, note
+    try:
+        yield
+    finally:
+        _thread.allocate = _thread.note = None

@@ -29,11 +29,6 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "attend_bfloat16": ("p", ""),
     "attend_float32": ("p", ""),
     "write_rows": ("pllplllplllli", ""),
-    "rms_norm": ("ipllipplllfi", ""),
-    "add_rms_norm": ("ippippllfi", ""),
-    "silu_mul": ("iplplli", ""),
-    "gelu_mul": ("iplplli", ""),
-    "rotary": ("ipllpppllllii", ""),
 }
 
 
@@ -43,6 +38,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         _share_threads()
         self._loaded = ctypes.CDLL(str(path))
+        self._addresses: dict[str, int] = {}
         self.path = path
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -55,9 +51,9 @@ class Library:
 
     def address(self, name: str) -> int:
         """Of the operator ``name``, for ``run`` and ``run_one``."""
-        found = ctypes.cast(getattr(self._loaded, name), c_void_p).value
-        assert found is not None
-        return found
+        if name not in self._addresses:
+            self._addresses[name] = ctypes.cast(getattr(self._loaded, name), c_void_p).value or 0
+        return self._addresses[name]
 
 
 @cache

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from openlathe.kernels.add_rms_norm import add_rms_norm as add_reference
 from openlathe.kernels.rms_norm import rms_norm as reference
 
+from .calls import arguments, empty, operator
 from .linear import NAMES
-from .loading import native
+
+Norm = arguments(
+    "Norm",
+    pointers="x residual weight y",
+    integers="bytes weight_bytes token head tokens heads size",
+    reals="eps",
+)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """:func:`openlathe.kernels.rms_norm.rms_norm`; dtypes without a native function are left to it."""
     if x.dtype not in NAMES or weight.dtype not in NAMES:
         return reference(x, weight, eps)
-    rows = x if x.dim() == 3 and x.stride(-1) == 1 else x.contiguous().view(1, -1, x.shape[-1])
-    y = torch.empty(x.shape, dtype=x.dtype)
-    token, head, _ = rows.stride()
-    tokens, heads, size = rows.shape
-    if tokens == 1:  # so that many rows can be shared out
-        tokens, heads, token = heads, 1, head
-    native().rms_norm(
-        x.itemsize,
-        rows.data_ptr(),
-        token,
-        head,
-        weight.itemsize,
-        weight.data_ptr(),
-        y.data_ptr(),
-        tokens,
-        heads,
-        size,
-        eps,
-        torch.get_num_threads(),
+    size = x.shape[-1]
+    if x.dim() == 3 and x.stride(-1) == 1:
+        (tokens, heads, _), (token, head, _) = x.shape, x.stride()
+    else:
+        x = x.contiguous()
+        tokens, heads, token, head = x.numel() // max(size, 1), 1, size, 0
+    y = empty(x.shape, x.dtype)
+    operator("rms_norm")(
+        Norm(
+            x.data_ptr(),
+            None,
+            weight.data_ptr(),
+            y.data_ptr(),
+            x.itemsize,
+            weight.itemsize,
+            token,
+            head,
+            tokens,
+            heads,
+            size,
+            eps,
+        )
     )
     return y
 
@@ -43,18 +52,23 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     """:func:`openlathe.kernels.add_rms_norm.add_rms_norm`; the sum takes the place of ``x``."""
     if x.dtype not in NAMES or weight.dtype not in NAMES or not (x.is_contiguous() and residual.is_contiguous()):
         return add_reference(x, residual, weight, eps)
-    y = torch.empty_like(x)
+    y = empty(x.shape, x.dtype)
     size = x.shape[-1]
-    native().add_rms_norm(
-        x.itemsize,
-        x.data_ptr(),
-        residual.data_ptr(),
-        weight.itemsize,
-        weight.data_ptr(),
-        y.data_ptr(),
-        x.numel() // size,
-        size,
-        eps,
-        torch.get_num_threads(),
+    tokens = x.numel() // max(size, 1)
+    operator("add_rms_norm")(
+        Norm(
+            x.data_ptr(),
+            residual.data_ptr(),
+            weight.data_ptr(),
+            y.data_ptr(),
+            x.itemsize,
+            weight.itemsize,
+            size,
+            0,
+            tokens,
+            1,
+            size,
+            eps,
+        )
     )
     return y, x

@@ -13,6 +13,8 @@ DTYPES = ("bfloat16", "float32")
 
 #: Operator -> the module that has it, and a line for lists.
 OPERATORS: dict[str, tuple[str, str]] = {
+    "capture": ("capture", "a step's calls in one go"),
+    "embedding": ("tokens", "rows copied"),
     "linear": ("linear", "weights packed once for the CPU's vectors"),
     "experts": ("experts", "weights packed once for the CPU's vectors"),
     "write_kv": ("write_kv", "rows copied into their slots"),
@@ -23,9 +25,12 @@ OPERATORS: dict[str, tuple[str, str]] = {
     "rotary": ("rotary", "one pass over queries and keys"),
     "silu_mul": ("gates", "one pass"),
     "gelu_mul": ("gates", "one pass"),
+    "greedy": ("tokens", "one pass, shared by the threads"),
 }
 #: What differs from operator to operator.
 FACTS: dict[str, dict[str, Any]] = {
+    "capture": {"dtypes": ()},
+    "embedding": {"dtypes": ()},
     "write_kv": {"dtypes": ()},
     "attend": {
         "features": frozenset({"sliding_window", "soft_cap", "sinks", "lse"}),

@@ -1,19 +1,65 @@
 // Operators that treat each row by itself, in one pass over it.
 
-#include <omp.h>
-
 #include <cmath>
 
 #include "api.h"
+#include "team.h"
 #include "vec.h"
 
 namespace lathe {
+
+// x is [tokens, heads, size] with strides and y contiguous; or, where the sum of x and the residual takes the place of
+// x, all are contiguous [tokens, size]. `bytes` and `weight_bytes` are those of an element.
+struct Norm {
+  void *x;
+  const void *residual, *weight;
+  void* y;
+  int64_t bytes, weight_bytes, token, head, tokens, heads, size;
+  double eps;
+};
+
+// x is [tokens, 2 * size], gates before values, rows `stride` apart; y is contiguous.
+struct Gate {
+  const void* x;
+  void* y;
+  int64_t bytes, stride, tokens, size;
+};
+
+// q and k are [tokens, heads, size] with strides, what they are turned to is contiguous; the first `turned` elements
+// turn by the tokens' positions, whose cosines and sines are the rows of cos_sin [positions, turned].
+struct Rotary {
+  const void *q, *k;
+  void *turned_q, *turned_k;
+  const int64_t* positions;
+  const float* cos_sin;
+  int64_t bytes, q_token, q_head, q_heads, k_token, k_head, k_heads, tokens, size, turned, interleaved;
+};
+
+// `bytes` are those of a row.
+struct Embedding {
+  const int64_t* ids;
+  const void* weight;
+  void* y;
+  int64_t tokens, bytes;
+};
+
+struct Greedy {
+  const void* scores;
+  int64_t* tokens;
+  int64_t bytes, stride, rows, vocabulary;
+};
+
 namespace {
 
-// Elements from which a step is worth waking other threads for.
-constexpr long SHARED = 32 * 1024;
+// Queries or keys on their way through Rotary.
+struct Heads {
+  const void* from;
+  void* to;
+  long token, head, count;
+};
 
-int helpers(long elements, int threads) { return elements < SHARED ? 1 : threads; }
+// Elements from which work is worth sharing.
+constexpr long SHARED = 8 * 1024;
 
 // Calls `run` with an element of the type that takes so many bytes: float32 or bfloat16.
 template <class Run>
@@ -47,45 +93,41 @@ void norm_row(const Element& element, const G* weight, E* y, long size, float ep
   whole_and_rest(size, [&](long i, long count) { put(y + i, element(i, count) * scale * get(weight + i, count), count); });
 }
 
-// x is [tokens, heads, size] with strides; y is contiguous.
 template <class E, class G>
-void rms_norm(const E* x, long token, long head, const G* weight, E* y, long tokens, long heads, long size, float eps,
-              int threads) {
-  threads = helpers(tokens * heads * size, threads);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-  for (long t = 0; t < tokens; t++)
-    for (long h = 0; h < heads; h++) {
-      const E* row = x + t * token + h * head;
-      norm_row(
-          [&](long i, long count) { return get(row + i, count); }, weight, y + (t * heads + h) * size, size, eps);
-    }
+void rms_norm(const Norm& a) {
+  const E* x = static_cast<const E*>(a.x);
+  const G* weight = static_cast<const G*>(a.weight);
+  const Share rows(a.tokens * a.heads, a.tokens * a.heads * a.size >= SHARED);
+  for (long i = rows.begin; i < rows.end; i++) {
+    const E* row = x + i / a.heads * a.token + i % a.heads * a.head;
+    norm_row([&](long i, long count) { return get(row + i, count); }, weight, static_cast<E*>(a.y) + i * a.size, a.size,
+             static_cast<float>(a.eps));
+  }
 }
 
-// The sum takes the place of x.
 template <class E, class G>
-void add_rms_norm(E* x, const E* residual, const G* weight, E* y, long tokens, long size, float eps, int threads) {
-  threads = helpers(tokens * size, threads);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-  for (long t = 0; t < tokens; t++) {
-    E* row = x + t * size;
-    const E* other = residual + t * size;
-    whole_and_rest(size, [&](long i, long count) { put(row + i, get(row + i, count) + get(other + i, count), count); });
-    norm_row([&](long i, long count) { return get(row + i, count); }, weight, y + t * size, size, eps);
+void add_rms_norm(const Norm& a) {
+  const Share rows(a.tokens, a.tokens * a.size >= SHARED);
+  for (long t = rows.begin; t < rows.end; t++) {
+    E* row = static_cast<E*>(a.x) + t * a.size;
+    const E* other = static_cast<const E*>(a.residual) + t * a.size;
+    whole_and_rest(a.size, [&](long i, long count) { put(row + i, get(row + i, count) + get(other + i, count), count); });
+    norm_row([&](long i, long count) { return get(row + i, count); }, static_cast<const G*>(a.weight),
+             static_cast<E*>(a.y) + t * a.size, a.size, static_cast<float>(a.eps));
   }
 }
 
 inline vf silu(vf x) { return x / (1.f + exp(-x)); }
 inline vf gelu(vf x) { return 0.5f * x * (1.f + tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
 
-// x is [tokens, 2 * size], gates before values, rows `stride` apart.
 template <class E, vf GATE(vf)>
-void gate(const E* x, long stride, E* y, long tokens, long size, int threads) {
-  threads = helpers(tokens * size, threads);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-  for (long t = 0; t < tokens; t++) {
-    const E *gates = x + t * stride, *values = gates + size;
-    whole_and_rest(size, [&](long i, long count) {
-      put(y + t * size + i, GATE(get(gates + i, count)) * get(values + i, count), count);
+void gate(const Gate& a) {
+  const Share rows(a.tokens, a.tokens * a.size >= SHARED);
+  for (long t = rows.begin; t < rows.end; t++) {
+    const E *gates = static_cast<const E*>(a.x) + t * a.stride, *values = gates + a.size;
+    E* y = static_cast<E*>(a.y) + t * a.size;
+    whole_and_rest(a.size, [&](long i, long count) {
+      put(y + i, GATE(get(gates + i, count)) * get(values + i, count), count);
     });
   }
 }
@@ -111,63 +153,107 @@ void turn_neighbours(const E* x, const float* cos, const float* sin, E* y, long 
   }
 }
 
+template <class E>
+void turn(const Rotary& a, const Heads& x) {
+  const long half = a.turned / 2;
+  const Share rows(a.tokens * x.count, a.tokens * x.count * a.size >= SHARED);
+  for (long i = rows.begin; i < rows.end; i++) {
+    const long t = i / x.count;
+    const E* row = static_cast<const E*>(x.from) + t * x.token + i % x.count * x.head;
+    E* to = static_cast<E*>(x.to) + i * a.size;
+    const float* cos = a.cos_sin + a.positions[t] * a.turned;
+    if (a.interleaved) turn_neighbours(row, cos, cos + half, to, half);
+    else turn_halves(row, cos, cos + half, to, half);
+    std::memcpy(to + a.turned, row + a.turned, (a.size - a.turned) * sizeof(E));
+  }
+}
+
+// The best of some scores and the first place where it stands.
+struct Best {
+  float score;
+  long at;
+  void meet(float other, long place) {
+    if (other > score || (other == score && place < at)) score = other, at = place;
+  }
+};
+
+template <class E>
+Best best(const E* scores, long begin, long end) {
+  vf most = splat(-INFINITY);
+  vi places{}, place = iota() + static_cast<int32_t>(begin);
+  long i = begin;
+  for (; i + W <= end; i += W, place += W) {
+    const vf score = read(scores + i);
+    places = score > most ? place : places;
+    most = max(score, most);
+  }
+  Best found{-INFINITY, begin};
+  if (i > begin)
+    for (int lane = 0; lane < W; lane++) found.meet(most[lane], places[lane]);
+  for (; i < end; i++) {
+    const vf score = read(scores + i, 1);
+    found.meet(score[0], i);
+  }
+  return found;
+}
+
+template <class E>
+void greedy(const Greedy& a) {
+  static thread_local Scratch own;
+  const long parts = omp_get_num_threads();
+  Best* found = shared_room<Best>(own, a.rows * parts);
+#pragma omp for schedule(static)
+  for (long unit = 0; unit < a.rows * parts; unit++) {
+    const E* row = static_cast<const E*>(a.scores) + unit / parts * a.stride;
+    const long part = unit % parts;
+    found[unit] = best(row, a.vocabulary * part / parts, a.vocabulary * (part + 1) / parts);
+  }
+  const Share rows(a.rows, false);
+  for (long row = rows.begin; row < rows.end; row++) {
+    Best all = found[row * parts];
+    for (long part = 1; part < parts; part++) all.meet(found[row * parts + part].score, found[row * parts + part].at);
+    a.tokens[row] = all.at;
+  }
+}
+
 }  // namespace
 
-// `bytes` and `weight_bytes` are those of an element of x and of the weight.
-LATHE_API void rms_norm(int bytes, const void* x, long token, long head, int weight_bytes, const void* weight, void* y,
-                        long tokens, long heads, long size, float eps, int threads) {
-  typed(bytes, [&](auto e) {
-    typed(weight_bytes, [&](auto g) {
-      using E = decltype(e);
-      rms_norm(static_cast<const E*>(x), token, head, static_cast<const decltype(g)*>(weight), static_cast<E*>(y),
-               tokens, heads, size, eps, threads);
-    });
+LATHE_API void rms_norm(const Norm* a) {
+  typed(a->bytes, [&](auto e) {
+    typed(a->weight_bytes, [&](auto g) { rms_norm<decltype(e), decltype(g)>(*a); });
   });
 }
 
-LATHE_API void add_rms_norm(int bytes, void* x, const void* residual, int weight_bytes, const void* weight, void* y,
-                            long tokens, long size, float eps, int threads) {
-  typed(bytes, [&](auto e) {
-    typed(weight_bytes, [&](auto g) {
-      using E = decltype(e);
-      add_rms_norm(static_cast<E*>(x), static_cast<const E*>(residual), static_cast<const decltype(g)*>(weight),
-                   static_cast<E*>(y), tokens, size, eps, threads);
-    });
+LATHE_API void add_rms_norm(const Norm* a) {
+  typed(a->bytes, [&](auto e) {
+    typed(a->weight_bytes, [&](auto g) { add_rms_norm<decltype(e), decltype(g)>(*a); });
   });
 }
 
-LATHE_API void silu_mul(int bytes, const void* x, long stride, void* y, long tokens, long size, int threads) {
-  typed(bytes, [&](auto e) {
-    using E = decltype(e);
-    gate<E, silu>(static_cast<const E*>(x), stride, static_cast<E*>(y), tokens, size, threads);
+LATHE_API void silu_mul(const Gate* a) {
+  typed(a->bytes, [&](auto e) { gate<decltype(e), silu>(*a); });
+}
+
+LATHE_API void gelu_mul(const Gate* a) {
+  typed(a->bytes, [&](auto e) { gate<decltype(e), gelu>(*a); });
+}
+
+LATHE_API void rotary(const Rotary* a) {
+  typed(a->bytes, [&](auto e) {
+    turn<decltype(e)>(*a, {a->q, a->turned_q, a->q_token, a->q_head, a->q_heads});
+    turn<decltype(e)>(*a, {a->k, a->turned_k, a->k_token, a->k_head, a->k_heads});
   });
 }
 
-LATHE_API void gelu_mul(int bytes, const void* x, long stride, void* y, long tokens, long size, int threads) {
-  typed(bytes, [&](auto e) {
-    using E = decltype(e);
-    gate<E, gelu>(static_cast<const E*>(x), stride, static_cast<E*>(y), tokens, size, threads);
-  });
+LATHE_API void embedding(const Embedding* a) {
+  const Share rows(a->tokens, a->tokens * a->bytes >= SHARED);
+  for (long t = rows.begin; t < rows.end; t++)
+    std::memcpy(static_cast<char*>(a->y) + t * a->bytes, static_cast<const char*>(a->weight) + a->ids[t] * a->bytes,
+                a->bytes);
 }
 
-// x is [tokens, heads, size] with strides, y contiguous; the first `turned` elements turn by the tokens' positions,
-// whose cosines and sines are the rows of cos_sin [positions, turned].
-LATHE_API void rotary(int bytes, const void* x, long token, long head, const int64_t* positions, const float* cos_sin,
-                      void* y, long tokens, long heads, long size, long turned, int interleaved, int threads) {
-  threads = helpers(tokens * heads * size, threads);
-  typed(bytes, [&](auto e) {
-    using E = decltype(e);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (long t = 0; t < tokens; t++)
-      for (long h = 0; h < heads; h++) {
-        const E* row = static_cast<const E*>(x) + t * token + h * head;
-        E* to = static_cast<E*>(y) + (t * heads + h) * size;
-        const float* cos = cos_sin + positions[t] * turned;
-        if (interleaved) turn_neighbours(row, cos, cos + turned / 2, to, turned / 2);
-        else turn_halves(row, cos, cos + turned / 2, to, turned / 2);
-        std::memcpy(to + turned, row + turned, (size - turned) * sizeof(E));
-      }
-  });
+LATHE_API void greedy(const Greedy* a) {
+  typed(a->bytes, [&](auto e) { greedy<decltype(e)>(*a); });
 }
 
 }  // namespace lathe

@@ -6,11 +6,24 @@
 // holds a single operator as well as a whole step.
 #pragma once
 
+#include <omp.h>
+
 #include "scratch.h"
 
 namespace lathe {
 
 using Operator = void (*)(const void* arguments);
+
+// What one thread takes of `count` equal pieces: an even part, or all of them in the first thread where the work is not
+// worth the others' attention.
+struct Share {
+  long begin, end;
+  explicit Share(long count, bool worth = true) {
+    const long threads = worth ? omp_get_num_threads() : 1, rank = omp_get_thread_num();
+    begin = rank < threads ? count * rank / threads : 0;
+    end = rank < threads ? count * (rank + 1) / threads : 0;
+  }
+};
 
 // Memory for the whole team, valid until its owner asks for room again; to be called by all threads.
 template <class E>

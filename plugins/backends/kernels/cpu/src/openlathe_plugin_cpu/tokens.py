@@ -1,0 +1,35 @@
+"""From tokens to rows of an embedding, and from scores to tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from openlathe.kernels.embedding import embedding as embedding_reference
+from openlathe.kernels.greedy import greedy as greedy_reference
+
+from .calls import arguments, empty, operator
+from .linear import NAMES
+
+Embedding = arguments("Embedding", pointers="ids weight y", integers="tokens bytes")
+Greedy = arguments("Greedy", pointers="scores tokens", integers="bytes stride rows vocabulary")
+
+
+def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+    """:func:`openlathe.kernels.embedding.embedding`, of any dtype."""
+    if ids.dtype != torch.int64 or not ids.is_contiguous() or not weight.is_contiguous():
+        return embedding_reference(ids, weight)
+    y = empty((len(ids), weight.shape[1]), weight.dtype)
+    operator("embedding")(
+        Embedding(ids.data_ptr(), weight.data_ptr(), y.data_ptr(), len(ids), weight.shape[1] * weight.itemsize)
+    )
+    return y
+
+
+def greedy(scores: Tensor) -> Tensor:
+    """:func:`openlathe.kernels.greedy.greedy`; dtypes without a native function are left to it."""
+    if scores.dtype not in NAMES or scores.stride(-1) != 1:
+        return greedy_reference(scores)
+    tokens = torch.empty(len(scores), dtype=torch.int64)
+    operator("greedy")(Greedy(scores.data_ptr(), tokens.data_ptr(), scores.itemsize, scores.stride(0), *scores.shape))
+    return tokens
