@@ -49,6 +49,7 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "operators": {
         "it_equals_the_reference": (
+            "embedding-of-the-next-row",
             "norm-in-float32",
             "norm-without-eps",
             "silu-of-the-second-half",
@@ -78,6 +79,11 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
         "attend_with_bounds_above_the_lengths": ("attend-to-the-bounds",),
         "write_latent": ("write-latents-in-order",),
         "attend_latent": ("attend-latents-scaled",),
+    },
+    "steps": {
+        "the_first_of_the_best": ("greedy-for-the-last",),
+        "a_captured_step_runs_again": ("capture-a-picture", "capture-without-a-reason"),
+        "a_step_that_fails_is_no_capture": ("capture-what-fails",),
     },
     "logits_processor": {
         "whatever_is_sent_is_accepted_or_refused": ("trips-over-text",),

@@ -8,6 +8,8 @@ import torch
 
 from openlathe.kernels.attend import attend
 from openlathe.kernels.attend_latent import attend_latent
+from openlathe.kernels.capture import Capture
+from openlathe.kernels.embedding import embedding
 from openlathe.kernels.experts import GroupedExperts
 from openlathe.kernels.head_linear import head_linear
 from openlathe.kernels.linear import PlainLinear
@@ -17,6 +19,30 @@ from openlathe.kernels.silu_mul import silu_mul
 from openlathe.kernels.write_kv import write_kv
 from openlathe.kernels.write_latent import write_latent
 from openlathe.spi import KVPages
+
+
+def capture_a_picture(step):
+    output = step()
+    return Capture(output=output, replay=lambda: output)
+
+
+def capture_without_a_reason(step):
+    return Capture(output=step())
+
+
+def capture_what_fails(step):
+    try:
+        return Capture(output=step(), obstacle="it was not tried")
+    except LookupError:
+        return Capture(output=torch.zeros(1), obstacle="it failed")
+
+
+def embedding_of_the_next_row(ids, weight):
+    return embedding((ids + 1) % len(weight), weight)
+
+
+def greedy_for_the_last(scores):
+    return scores.shape[-1] - 1 - scores.flip(-1).max(-1).indices
 
 
 def norm_in_float32(x, weight, eps):

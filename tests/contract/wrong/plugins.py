@@ -139,6 +139,9 @@ backends = _plugin(
 
 #: Operator -> functions that claim to be it.
 FUNCTIONS = {
+    "capture": ("capture_a_picture", "capture_without_a_reason", "capture_what_fails"),
+    "embedding": ("embedding_of_the_next_row",),
+    "greedy": ("greedy_for_the_last",),
     "rms_norm": ("norm_in_float32", "norm_without_eps", "norm_in_place"),
     "silu_mul": ("silu_of_the_second_half", "silu_by_the_rows"),
     "gelu_mul": ("gelu_by_the_error_function",),

@@ -196,8 +196,8 @@ def _attention(selector: Selector, registry: Registry, needs: Needs) -> list[Cho
         )
         slot = Slot(name=f"attention.{index}", kind="attention-backend", query=query, flag="--attention-backend")
         choice = selector.named(slot, name, f"asked for by {slot.flag}") if name else selector.required(slot)
-        spec = cast(AttentionBackendSpec, registry.get(slot.kind, f"{choice.distribution}/{choice.name}").spec)
-        choices.append(replace(choice, facts={"graph_capture": "graph_capture" in spec.features}))
+        backend = cast(AttentionBackendSpec, registry.get(slot.kind, f"{choice.distribution}/{choice.name}").spec)
+        choices.append(replace(choice, facts={"graph_capture": "graph_capture" in backend.features}))
     return choices
 
 

@@ -245,12 +245,19 @@ class Sequences:
 
 def invariant_operators(registry: Registry, device: torch.device, dtype: str) -> Operators:
     """What core would choose under ``--batch-invariant``; skips where nothing that is installed would do."""
-    return Operators(**{operator: _chosen(registry, operator, device, dtype) for operator in OPERATORS})
+    return chosen_operators(registry, device, dtype, batch_invariant=True)
 
 
-def _chosen(registry: Registry, operator: str, device: torch.device, dtype: str) -> Any:
+def chosen_operators(registry: Registry, device: torch.device, dtype: str, *, batch_invariant: bool) -> Operators:
+    """What core would choose, see :func:`invariant_operators`."""
+    return Operators(
+        **{operator: _chosen(registry, operator, device, dtype, batch_invariant) for operator in OPERATORS}
+    )
+
+
+def _chosen(registry: Registry, operator: str, device: torch.device, dtype: str, batch_invariant: bool) -> Any:
     query: Query = KernelQuery(
-        operator=operator, device=facts_of(device), dtype=dtype, kv_dtype=dtype, batch_invariant=True
+        operator=operator, device=facts_of(device), dtype=dtype, kv_dtype=dtype, batch_invariant=batch_invariant
     )
     choice = Selector(registry, {}).automatic(
         Slot(

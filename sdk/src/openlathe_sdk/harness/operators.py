@@ -30,6 +30,11 @@ class Draw:
         return self.tensor(tokens, heads + 3, size)[:, 1 : 1 + heads]
 
 
+def embedding(draw: Draw) -> Iterator[Arguments]:
+    for tokens, rows, size in ((1, 10, 64), (33, 500, 100)):
+        yield draw.integers(rows, tokens), draw.tensor(rows, size)
+
+
 def rms_norm(draw: Draw) -> Iterator[Arguments]:
     for tokens, size in ((1, 64), (7, 1024), (33, 100)):
         yield draw.tensor(tokens, size), draw.tensor(size), 1e-6
@@ -123,6 +128,7 @@ def cos_sin(positions: int, size: int, device: torch.device, base: float = 10_00
 PACKED = {"linear": 2, "experts": 5}
 #: Operators whose answer is a function of their arguments.
 CASES: dict[str, Callable[[Draw], Iterator[Arguments]]] = {
+    "embedding": embedding,
     "rms_norm": rms_norm,
     "add_rms_norm": add_rms_norm,
     "silu_mul": gated,

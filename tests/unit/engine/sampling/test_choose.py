@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from openlathe.engine.messages import SamplingParams
 from openlathe.engine.sampling import choose
 from openlathe.engine.sampling.choose import Filters, draw, filtered
-from openlathe.kernels.greedy import greedy
 from openlathe.engine.sampling.uniform import uniform
+from openlathe.kernels.greedy import greedy
 
 from .reference import probabilities
 

@@ -69,7 +69,7 @@ class Replay:
 
     def __init__(self, calls: Sequence[tuple[int, ctypes.Structure]], output: Tensor) -> None:
         self._arguments = [given for _, given in calls]
-        self._calls = (Call * len(calls))(*((address, addressof(given)) for address, given in calls))
+        self._calls = (Call * len(calls))(*[Call(address, addressof(given)) for address, given in calls])
         memory = (ctypes.c_uint8 * output.nbytes).from_address(output.data_ptr())
         self._output = torch.frombuffer(memory, dtype=output.dtype).view(output.shape)
 
