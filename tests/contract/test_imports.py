@@ -17,7 +17,6 @@ HEAVY = {
     "uvicorn",
     "jinja2",
     "msgspec",
-    "zmq",
     "yaml",
     "tokenizers",
     "huggingface_hub",

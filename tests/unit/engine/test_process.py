@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import socket
 
 import msgspec
-import zmq
 
+from openlathe.engine.link import EngineLink
 from openlathe.engine.messages import EngineDead, EngineOutputs, FromEngine
 from openlathe.engine.process import EngineProcess
-
-IN, OUT = "inproc://engine-in", "inproc://engine-out"
 
 
 class BreakingCore:
@@ -18,28 +16,22 @@ class BreakingCore:
 
     has_work = True
 
-    def __init__(self, client: zmq.Socket[bytes]) -> None:
-        self._client = client
+    def __init__(self, client: socket.socket) -> None:
+        self._client = EngineLink(client)
         self.told: list[FromEngine] = []
 
     def step(self) -> EngineOutputs:
         raise RuntimeError("out of memory")
 
     def stop(self) -> None:
-        while self._client.poll(1000):
-            self.told.append(msgspec.msgpack.decode(self._client.recv(), type=FromEngine))
-            if isinstance(self.told[-1], EngineDead):
-                break
+        self.told += [msgspec.msgpack.decode(data, type=FromEngine) for data in self._client.receive(wait=True)]
 
 
 def test_a_client_hears_of_the_end_before_the_steps_under_way_have_ended() -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    with context.socket(zmq.PUSH) as inbox, context.socket(zmq.PULL) as client:
-        inbox.bind(IN)
-        client.bind(OUT)
-        process = EngineProcess(IN, OUT, os.getppid())
-        core = process._core = BreakingCore(client)  # type: ignore[assignment]
-        process._load = lambda: True  # type: ignore[method-assign]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = EngineProcess(EngineLink(theirs))
+        core = process._core = BreakingCore(ours)  # type: ignore[assignment]
+        process._load = lambda: None  # type: ignore[method-assign]
         assert process.run() == 1
-        process._inbox.close()
     assert core.told == [EngineDead(reason="The engine stopped: RuntimeError: out of memory")]

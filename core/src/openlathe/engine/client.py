@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds an engine gets to end by itself before it is killed.
 _STOP_SECONDS = 10.0
-#: Seconds in which the last words of a process that has ended may still arrive.
-_LAST_WORDS_SECONDS = 0.1
 
 
 class _Stream:
@@ -78,13 +76,15 @@ class EngineClient:
         self.stats = EngineStats()
         self.dead: EngineDead | None = EngineDead(reason="It has not been started.")
         self._child: EngineChild | None = None
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
         self._settled, self._death = asyncio.Event(), asyncio.Event()
         self._streams: dict[str, _Stream] = {}
         self._renamed: dict[str, str] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._names = itertools.count()
         self._listeners: list[Callable[[EngineOutputs], None]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
 
     # -- life of the process --------------------------------------------------------------------------------------
 
@@ -98,17 +98,16 @@ class EngineClient:
             progress("starting the engine")
         await self._end()  # what a dead one has left
         self._settled.clear()
-        child = self._child = EngineChild()
+        child = self._child = EngineChild(self._hear)
         try:
             await child.start(self.plan)
-            self._tasks = [asyncio.create_task(self._read(child)), asyncio.create_task(self._watch(child))]
+            self._watching = asyncio.create_task(self._watch(child))
             await self._settled.wait()
             if self.dead is not None:
                 raise (ConfigError if self.dead.refused else EngineDeadError)(self.dead.reason)
         except BaseException:
             await self.stop()
             raise
-        child.forget_addresses()
         return self.facts
 
     async def died(self) -> EngineDead:
@@ -127,6 +126,7 @@ class EngineClient:
                 async with asyncio.timeout(_STOP_SECONDS):
                     with contextlib.suppress(EngineDeadError):
                         await self.call("shutdown")
+                        self._die(EngineDead(reason="It was stopped."))
                     await self._child.ended()
         except TimeoutError:
             logger.warning("The engine did not end within %g seconds and is killed.", _STOP_SECONDS)
@@ -136,8 +136,8 @@ class EngineClient:
             await self._end()
 
     async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._child is not None:
             await self._child.kill()
 
@@ -197,19 +197,17 @@ class EngineClient:
 
     def _send(self, message: ToEngine) -> None:
         assert self._child is not None, "there is a process while the engine is not dead"
-        self._child.send(message)
+        self._child.send(self._encoder.encode(message))
 
-    async def _read(self, child: EngineChild) -> None:
+    def _hear(self, message: bytearray) -> None:
         try:
-            while True:
-                self._take(await child.receive())
+            self._take(self._decoder.decode(message))
         except Exception as error:  # or every stream would wait for ever
             logger.exception("Reading the engine's messages failed")
             self._die(EngineDead(reason=f"Its messages could not be read: {error}"))
 
     async def _watch(self, child: EngineChild) -> None:
         status = await child.ended()
-        await asyncio.sleep(_LAST_WORDS_SECONDS)
         if self.dead is None or not self._settled.is_set():
             self._die(EngineDead(reason=f"Its process ended {_how(status)}."))
 
