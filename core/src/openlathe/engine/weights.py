@@ -1,8 +1,8 @@
 """From the files of a checkpoint to a model that is ready to run.
 
-Every tensor is accounted for: each is read once, from its memory-mapped file straight into its (fused) parameter, and
-one that is missing, left over or of the wrong shape is refused by name. A layer is packed as soon as it is complete,
-so that a weight and its packed form are in memory together for one layer at a time.
+Every tensor is accounted for: each is read once, from its memory-mapped file, and one that is missing, left over or of
+the wrong shape is refused by name. A layer is packed as soon as it is complete, from the file itself where a tensor is
+a whole weight, so that a weight and its packed form are in memory together for one layer at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..checkpoint import check_weights, read_header
@@ -26,6 +25,7 @@ from ..layers.context import BuildContext
 from ..layers.heads import LMHead
 from ..layers.weights import Misfit, Part, WeightMap, bind, check_shape, load_weight, pack, weight_parts
 from ..spi import CheckpointError, Unpacker
+from .mapped import mapped_tensors
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -58,6 +58,7 @@ def load_model(plan: Plan, context: BuildContext, progress: Progress | None = No
             unpacker = _unpacker(plan)
             _load_files(ledger, plan.model_path, unpacker, progress or (lambda done, total: None))
         ledger.close()
+    return_freed_memory()
     return model.eval().requires_grad_(False)
 
 
@@ -189,7 +190,6 @@ class _Ledger:
     def _pack(self, module: nn.Module) -> None:
         self.outstanding[module] = -1
         pack(module)
-        return_freed_memory()
 
     def _keep_spare(self, name: str, key: Part, tensor: Tensor) -> None:
         """A tensor nobody waits for may only be the spare copy of a tied one, to be compared at the end."""
@@ -237,7 +237,7 @@ def _load_itself(load: Callable[[Path | None], None], plan: Plan, progress: Prog
 
 def _load_files(ledger: _Ledger, path: str | Path, unpacker: Unpacker | None, progress: Progress) -> None:
     facts = check_weights(path)
-    tensors: Iterator[tuple[str, Tensor]] = chain.from_iterable(map(_tensors, facts.files))
+    tensors: Iterator[tuple[str, Tensor]] = chain.from_iterable(map(mapped_tensors, facts.files))
     if unpacker is not None:
         names = [name for file in facts.files for name in read_header(file)]
         tensors = _unpacked(tensors, names, unpacker, ledger.context.dtype)
@@ -245,6 +245,7 @@ def _load_files(ledger: _Ledger, path: str | Path, unpacker: Unpacker | None, pr
     for name, tensor in tensors:
         ledger.take(name, tensor)
         done += tensor.nbytes
+        del tensor
         progress(min(done, facts.num_bytes), facts.num_bytes)
 
 
@@ -268,17 +269,6 @@ def _unpacked(
             except CheckpointError as error:
                 raise CheckpointError(f"The tensor {name} cannot be unpacked: {error}") from None
             yield name, plain
-
-
-def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and memory-mapped content of each tensor, in the order they lie in the file."""
-    header = read_header(file)
-    try:
-        with safe_open(file, framework="pt") as opened:
-            for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
-                yield name, opened.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.") from None
 
 
 def _load_dummy(ledger: _Ledger, context: BuildContext, seed: int) -> None:

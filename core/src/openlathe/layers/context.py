@@ -10,6 +10,7 @@ import torch
 from ..kernels import OPERATORS, Operators
 from ..spi import LinearMethod
 from .linear import PlainLinearMethod
+from .staging import Staging
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -22,6 +23,7 @@ class BuildContext:
     Attributes:
         dtype: of weights and activations; ``kv_dtype``: of the pages of the KV cache.
         max_model_len: positions that tables must cover.
+        staging: where the parts of a weight are put together that its operator will rearrange.
         linear_method: how linear layers store and apply their weights; plain unless a quantization was chosen.
     """
 
@@ -31,6 +33,7 @@ class BuildContext:
     block_size: int = 16
     max_model_len: int = 4096
     operators: Operators = field(default_factory=Operators)
+    staging: Staging = field(default_factory=Staging)
     linear_method: LinearMethod = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ..kernels import PackedLinear
-from .weights import Part, copy_exact, materialise, placeholder
+from .weights import Part, copy_exact, place, placeholder
 
 if TYPE_CHECKING:
     from .context import BuildContext
@@ -99,11 +100,22 @@ class PlainLinearMethod:
         layer.bias = placeholder(sum(out_features), dtype=self.context.dtype) if bias else None
 
     def load(self, layer: Any, name: str, shard: int | None, tensor: Tensor) -> None:
-        """Copies ``tensor`` into its rows; raises ``Misfit``."""
-        target = materialise(layer, name, self.context.device)
-        if shard is not None:
-            target = target.split(layer.out_features)[shard]
-        copy_exact(target, tensor)
+        """Copies ``tensor`` into its rows, or takes it as it lies where it has them all; raises ``Misfit``."""
+        if shard is None:
+            place(layer, name, tensor, self.context.device)
+            return
+        parameter = getattr(layer, name)
+        if parameter.is_meta:
+            memory = self._memory(parameter.shape, parameter.dtype)
+            parameter = nn.Parameter(memory, requires_grad=False)
+            setattr(layer, name, parameter)
+        copy_exact(parameter.data.split(layer.out_features)[shard], tensor)
+
+    def _memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        device = self.context.device
+        if device.type == "cpu":
+            return self.context.staging.empty(shape, dtype)
+        return torch.empty(shape, dtype=dtype, device=device)
 
     def pack(self, layer: Any) -> None:
         """Hands the weight over to the operator; the layer keeps no parameter."""

@@ -78,6 +78,10 @@ def _translated(name: str, words: Mapping[str, str]) -> str:
     return ".".join(words.get(word, word) for word in name.split("."))
 
 
+#: Bytes from which on a tensor may stay where it lies; small ones are better off together.
+LARGE = 64 << 10
+
+
 class Misfit(ValueError):
     """A tensor does not fit its parameter; the message continues the sentence "The tensor NAME ..."."""
 
@@ -114,12 +118,24 @@ def weight_parts(module: nn.Module) -> dict[Part, tuple[int, ...]]:
 
 
 def load_weight(module: nn.Module, part: Part, tensor: Tensor, device: torch.device) -> None:
-    """Copies ``tensor`` into its place, converting its dtype; raises :class:`Misfit`."""
+    """Puts ``tensor`` into its place, converting its dtype; raises :class:`Misfit`."""
     own = getattr(module, "load_weight", None)
     if own is not None:
         own(*part, tensor)
     else:
-        copy_exact(materialise(module, part[0], device), tensor)
+        place(module, part[0], tensor, device)
+
+
+def place(module: nn.Module, name: str, tensor: Tensor, device: torch.device) -> None:
+    """Makes ``tensor`` parameter ``name``: itself where it is large and as it should be, such as mapped from a file of
+    the model's dtype, else a copy; raises :class:`Misfit`."""
+    parameter = getattr(module, name)
+    check_shape(tensor, parameter.shape)
+    fits = tensor.dtype == parameter.dtype and tensor.device.type == device.type and tensor.is_contiguous()
+    if fits and tensor.nbytes >= LARGE:
+        setattr(module, name, nn.Parameter(tensor, requires_grad=False))
+    else:
+        copy_exact(materialise(module, name, device), tensor)
 
 
 def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
