@@ -63,3 +63,27 @@ def test_a_plan_is_made_without_torch(tiny_checkpoint):
     modules = imported(PROBE, "plan", str(tiny_checkpoint), "--device", "cpu")
     assert "openlathe_plugin_qwen3" in modules
     assert not modules & {"torch", "numpy", "transformers", "safetensors"}
+
+
+def test_the_engines_process_is_started_by_the_standard_library_alone():
+    code = "import sys, openlathe.engine.spawn; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not imported(code) & {*HEAVY, "pluggy", "argparse"}
+
+
+ENGINE_PROBE = """
+import sys
+from openlathe.config import EngineConfig
+from openlathe.engine.core import EngineCore
+from openlathe.plugins.assemble import assemble
+from openlathe.plugins.plan import make_plan
+settings = {"kv_cache_memory_bytes": 1 << 20, "max_model_len": 64}
+EngineCore(make_plan(EngineConfig(model=sys.argv[1], device="cpu", **settings), assemble())).stop()
+print(*sys.modules)
+"""
+
+
+def test_an_engine_imports_nothing_of_http_nor_what_only_compilers_need(tiny_checkpoint):
+    modules = imported(ENGINE_PROBE, str(tiny_checkpoint))
+    assert "torch" in modules
+    assert not modules & (HEAVY - {"torch", "numpy", "msgspec", "asyncio"})
+    assert not modules & {"sympy", "torch._dynamo", "torch._inductor", "pandas", "scipy"}

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ..config import EngineConfig, ServerConfig
@@ -34,18 +35,23 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "No model was given; say which: `serve MODEL`, a directory, a bundled checkpoint or a hub id."
         )
-    from ..plugins.assemble import assemble
+    from ..collector import collector_paused
+    from ..engine.spawn import SpawnedEngine
     from ..server.listen import bind
 
-    with bind(server) as sock:
-        registry = assemble(args.policy)
-        plan = _plan(config, registry)
+    with bind(server) as sock, SpawnedEngine() as spawned, ExitStack() as starting:
+        starting.enter_context(collector_paused())
+        from ..plugins.assemble import assemble
         from ..server.run import serve
 
+        registry = assemble(args.policy)
+        plan = _plan(config, registry)
+
         def ready(url: str) -> None:
+            starting.close()
             complain(banner(plan, url, time.monotonic() - started))
 
-        coroutine = serve(plan, server, registry, sock, progress=_progress, ready=ready)
+        coroutine = serve(plan, server, registry, sock, spawned, progress=_progress, ready=ready)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(coroutine)
 

@@ -1,16 +1,15 @@
-"""One engine process and the link that leads to it: started, fed, listened to and ended. Torch-free."""
+"""One engine process and the link that leads to it: fed, listened to and ended. Torch-free."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import socket
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .link import ServerLink
+from .spawn import SpawnedEngine
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -25,24 +24,14 @@ class EngineChild:
     ``on_message`` is called with every message, on the event loop.
     """
 
-    def __init__(self, on_message: Callable[[bytearray], None]) -> None:
-        self.process: asyncio.subprocess.Process | None = None
+    def __init__(self, spawned: SpawnedEngine, on_message: Callable[[bytearray], None]) -> None:
+        self.process = spawned.process
+        self._spawned = spawned
         self._link = ServerLink(on_message)
 
     async def start(self, plan: Plan) -> None:
-        """Starts the process and tells it what to load."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=ours)
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "openlathe.engine.process",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the server, which then stops the engine in order
-            )
+        """Tells the process what to load."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self._link, sock=self._spawned.sock)
         self._link.send(json.dumps(plan.to_dict()).encode())
 
     def send(self, message: bytes) -> None:
@@ -50,8 +39,7 @@ class EngineChild:
 
     async def ended(self) -> int:
         """The exit status, once there is one and all has been heard; negative where a signal ended it."""
-        assert self.process is not None, "a child is started before it is waited for"
-        status = await self.process.wait()
+        status = await asyncio.to_thread(self.process.wait)
         with contextlib.suppress(TimeoutError):  # a process of its own may hold its end of the link
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self._link.lost.wait()
@@ -60,7 +48,4 @@ class EngineChild:
     async def kill(self) -> None:
         """Ends the process by force, if it has not ended, and closes the link; safe to call twice."""
         self._link.close()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
+        await asyncio.to_thread(self._spawned.kill)

@@ -27,6 +27,7 @@ from .messages import (
     RequestOutput,
     ToEngine,
 )
+from .spawn import SpawnedEngine
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -42,24 +43,28 @@ class _Stream:
 
     def __init__(self) -> None:
         self.outputs: list[RequestOutput] = []
-        self.arrived = asyncio.Event()
         self.dead: EngineDead | None = None
+        self._arrival: asyncio.Future[None] | None = None
 
     def put(self, output: RequestOutput) -> None:
         self.outputs.append(output)
-        self.arrived.set()
+        self._wake()
 
     def end(self, dead: EngineDead) -> None:
         self.dead = dead
-        self.arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     async def take(self) -> list[RequestOutput]:
         """Everything that came since the last call; raises ``EngineDeadError`` when that is nothing and stays so."""
         while not self.outputs:
             if self.dead is not None:
                 raise _error(self.dead)
-            await self.arrived.wait()
-            self.arrived.clear()
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
         outputs, self.outputs = self.outputs, []
         return outputs
 
@@ -68,10 +73,12 @@ class EngineClient:
     """One engine core in a process of its own, and the next one where that has died.
 
     ``facts`` are what the engine told when it was ready, ``stats`` the newest counters, ``dead`` why none is running.
+    ``spawned`` is a process that has been started already, for the first of them.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, spawned: SpawnedEngine | None = None) -> None:
         self.plan = plan
+        self._spawned = spawned
         self.facts: Mapping[str, Any] = {}
         self.stats = EngineStats()
         self.dead: EngineDead | None = EngineDead(reason="It has not been started.")
@@ -98,7 +105,8 @@ class EngineClient:
             progress("starting the engine")
         await self._end()  # what a dead one has left
         self._settled.clear()
-        child = self._child = EngineChild(self._hear)
+        child = self._child = EngineChild(self._spawned or SpawnedEngine(), self._hear)
+        self._spawned = None
         try:
             await child.start(self.plan)
             self._watching = asyncio.create_task(self._watch(child))

@@ -7,6 +7,7 @@ when to stop; where the client is gone it stops by itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import traceback
 
 import msgspec
 
+from ..collector import collector_paused
 from ..spi.errors import OpenlatheError
 from .link import EngineLink
 from .messages import Call, EngineDead, EngineReady, FromEngine, Reply, ToEngine
@@ -34,7 +36,8 @@ class EngineProcess:
     def run(self) -> int:
         """Serves until told to stop; the exit status. Whatever goes wrong reaches the client as EngineDead."""
         try:
-            self._load()
+            with collector_paused():
+                self._load()
             self._serve()
         except EOFError:
             pass
@@ -53,6 +56,8 @@ class EngineProcess:
 
     def _load(self) -> None:
         """Builds the engine from the plan."""
+        with contextlib.suppress(ImportError):  # which a plan that asks for torch will tell
+            import torch  # noqa: F401  while the client makes the plan
         while not (messages := self._link.receive(wait=True)):
             pass
         plan_data = json.loads(messages[0])

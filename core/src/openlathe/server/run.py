@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ServerConfig
 from ..engine.client import EngineClient
+from ..engine.spawn import SpawnedEngine
 from ..plugins.plan import Plan
 from ..plugins.registry import Registry
 from ..spi.errors import OpenlatheError
@@ -37,17 +38,19 @@ async def serve(
     config: ServerConfig,
     registry: Registry,
     sock: socket.socket,
+    spawned: SpawnedEngine,
     *,
     progress: Callable[[str], None],
     ready: Callable[[str], None],
 ) -> int:
     """Serves until SIGTERM or SIGINT, or until the engine has died for good; returns the exit status.
 
-    ``progress`` is told what start-up is at, ``ready`` the URL once clients are welcome. Raises ``ConfigError``,
-    ``CheckpointError``, ``PluginError`` or ``EngineDeadError`` where the server cannot start.
+    ``spawned`` is where the engine will run. ``progress`` is told what start-up is at, ``ready`` the URL once clients
+    are welcome. Raises ``ConfigError``, ``CheckpointError``, ``PluginError`` or ``EngineDeadError`` where the server
+    cannot start.
     """
     stop = _on_signals()
-    engine = EngineClient(plan)
+    engine = EngineClient(plan, spawned)
     starting = asyncio.create_task(_start(plan, config, registry, engine, progress))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
