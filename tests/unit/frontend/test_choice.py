@@ -131,8 +131,18 @@ def test_a_single_call(tokens: Tokenizer) -> None:
     choice = Choice(
         tokens, [], SamplingParams(), tools=parser, single_call=True, on_parser_error=lambda stage, error: None
     )
-    ids = tokens.encode("one two three")
-    delta = choice.feed([RequestOutput(request_id="r", token_ids=ids, finish_reason="length")])
+    first, *others = tokens.encode("one two three")
+    outputs = [RequestOutput(request_id="r", token_ids=[id]) for id in others]
+    delta = choice.feed([*outputs, RequestOutput(request_id="r", token_ids=[first], finish_reason="length")])
     assert parser.calls > 1
     assert {event.index for event in delta.events if isinstance(event, ToolCallStart)} == {0}
     assert choice.calls == 1
+
+
+def test_the_tokens_of_an_output_are_read_and_parsed_in_one_go(tokens: Tokenizer) -> None:
+    parser = OneCallPerPiece()
+    choice = Choice(tokens, [], SamplingParams(), tools=parser, on_parser_error=lambda stage, error: None)
+    ids = tokens.encode("one two three")
+    delta = choice.feed([RequestOutput(request_id="r", token_ids=ids)])
+    assert delta.token_ids == ids
+    assert parser.calls == 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ..engine.messages import RequestOutput, SamplingParams, TokenLogprobs
-from ..spi.events import Event, ToolCallArguments, ToolCallEnd, ToolCallStart
+from ..spi.events import Event, Piece, ToolCallArguments, ToolCallEnd, ToolCallStart
 from ..spi.protocols import StreamParser
 from .detokenize import Detokenizer
 from .parse import OutputParser
@@ -16,8 +17,7 @@ from .tokenize import Tokenizer
 _CALL_EVENTS = (ToolCallStart, ToolCallArguments, ToolCallEnd)
 
 
-@dataclass(slots=True)
-class Delta:
+class Delta(msgspec.Struct):
     """Everything new about one choice since the last one.
 
     ``prompt_logprobs`` are those of the prompt's next positions, from its second on.
@@ -26,10 +26,10 @@ class Delta:
     ``scheduled_time`` and ``preemptions`` are the engine's.
     """
 
-    events: list[Event] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    events: list[Event] = []
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] = []
+    prompt_logprobs: list[TokenLogprobs] = []
     cached_tokens: int | None = None
     scheduled_time: float | None = None
     preemptions: int = 0
@@ -95,25 +95,35 @@ class Choice:
         return delta
 
     def _feed_tokens(self, output: RequestOutput, delta: Delta) -> None:
-        """Feeds token by token, so that a stop string ends the choice at the token that completed it."""
+        ids, logprobs = output.token_ids, output.logprobs or []
         hides_last = output.finish_reason == "stop" and not self._sampling.include_stop_str_in_output
-        shown = len(output.token_ids) - hides_last
-        for position, token in enumerate(output.token_ids):
-            self._tokens += 1
-            delta.token_ids.append(token)
-            if output.logprobs is not None:
-                delta.logprobs.append(output.logprobs[position])
-            if position >= shown or not self._sampling.detokenize:
-                continue
+        shown = ids[:-1] if hides_last else ids
+        if not self._sampling.detokenize:
+            shown = []
+        elif self._stops is not None and (end := self._feed_to_stop(self._stops, shown, delta)) is not None:
+            ids, logprobs = ids[:end], logprobs[:end]
+        elif self._stops is None and shown:
+            self._parse(self._detokenizer.feed(shown), delta)
+        delta.token_ids += ids
+        delta.logprobs += logprobs
+
+    def _feed_to_stop(self, stops: StopStrings, ids: Sequence[int], delta: Delta) -> int | None:
+        """Feeds token by token, so that a stop string ends the choice with the token that completed it: how many."""
+        for count, token in enumerate(ids, start=1):
             pieces = self._detokenizer.feed((token,))
             matched = None
-            if self._stops is not None and self._tokens > self._sampling.min_tokens:
-                pieces, matched = self._stops.feed(pieces)
-            if pieces:
-                self._emit(self._parser.feed(pieces), delta)
+            self._tokens += 1
+            if self._tokens > self._sampling.min_tokens:
+                pieces, matched = stops.feed(pieces)
+            self._parse(pieces, delta)
             if matched is not None:
                 self._end(delta, "stop", matched)
-                return
+                return count
+        return None
+
+    def _parse(self, pieces: list[Piece], delta: Delta) -> None:
+        if pieces:
+            self._emit(self._parser.feed(pieces), delta)
 
     def _finish(self, output: RequestOutput, delta: Delta) -> None:
         pieces = self._detokenizer.finish()
@@ -122,7 +132,7 @@ class Choice:
             pieces, matched = self._stops.feed(pieces)
             if matched is None:
                 pieces = [*pieces, *self._stops.finish()]
-        self._emit(self._parser.feed(pieces), delta)
+        self._parse(pieces, delta)
         if matched is not None:
             self._end(delta, "stop", matched)
             return

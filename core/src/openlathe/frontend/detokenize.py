@@ -39,7 +39,7 @@ class Detokenizer:
         spaces_between: bool = True,
     ) -> None:
         """Without ``spaces_between``, added tokens that follow each other are joined, whatever the decoder does."""
-        self._added = tokenizer.added_tokens
+        self._added, self._added_ids = tokenizer.added_tokens, tokenizer.added_tokens.keys()
         self._spelling = tokenizer.token_text
         self._hidden = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._spaces_between = spaces_between
@@ -53,6 +53,9 @@ class Detokenizer:
         """The pieces that ``ids`` complete; ordinary tokens in a row become one :class:`Text`."""
         added = self._added
         pieces: list[Piece] = []
+        if self._added_ids.isdisjoint(ids):  # as nearly always
+            self._append(pieces, ids)
+            return pieces
         start = 0
         for position, id in enumerate(ids):
             if id not in added:
@@ -92,7 +95,8 @@ class _Bytes:
         decoder = tokenizer.byte_decoder
         assert decoder is not None
         self._join = tokenizer.join_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")(decoder.errors)
+        self._errors = decoder.errors
+        self._unread = b""  # the beginning of a character
         self._strip, self._strip_left = decoder.strip, decoder.strip_count
 
     def prime(self, context: Sequence[int]) -> None:
@@ -107,12 +111,14 @@ class _Bytes:
         return ""
 
     def feed(self, ids: Sequence[int]) -> str:
-        text = self._decoder.decode(self._join(ids))
+        data = self._unread + self._join(ids)
+        text, read = codecs.utf_8_decode(data, self._errors)
+        self._unread = data[read:]
         return self._stripped(text) if self._strip_left else text
 
     def flush(self) -> str:
-        text = self._decoder.decode(b"", True)
-        self._decoder.reset()
+        text, _ = codecs.utf_8_decode(self._unread, self._errors, True)
+        self._unread = b""
         return text
 
     def _stripped(self, text: str) -> str:

@@ -41,6 +41,8 @@ class OutputParser:
 
     def feed(self, pieces: Sequence[Piece]) -> list[Event]:
         """The events that ``pieces`` complete; texts of one kind that follow each other come as one event."""
+        if not self._stages and len(pieces) == 1 and isinstance(text := pieces[0], Text):
+            return [Content(text.text)]
         out: list[Out] = [piece for piece in pieces if self._is_shown(piece)] if self._hidden else list(pieces)
         for stage in self._stages:
             out = stage.process(out)
@@ -58,11 +60,15 @@ class OutputParser:
 
     def _events(self, out: Iterable[Out]) -> list[Event]:
         shown = (item for item in out if not (isinstance(item, Special) and item.id in self._hidden))
-        return list(joined(Content(item.text) if isinstance(item, (Text, Special)) else item for item in shown))
+        return list(joined([Content(item.text) if isinstance(item, (Text, Special)) else item for item in shown]))
 
 
-def joined(events: Iterable[Event]) -> Iterator[Event]:
+def joined(events: Sequence[Event]) -> Sequence[Event]:
     """``events`` with texts of one kind that follow each other as one."""
+    return events if len(events) < 2 else list(_joined(events))
+
+
+def _joined(events: Sequence[Event]) -> Iterator[Event]:
     for (kind, index), run in groupby(events, lambda event: (type(event), getattr(event, "index", 0))):
         if kind not in (Content, Reasoning, ToolCallArguments):
             yield from run
@@ -88,6 +94,8 @@ class _Stage:
         """Feeds the pieces among ``items`` to the parser; events of an earlier stage keep their place between them."""
         if self._parser is None:
             return items
+        if len(items) == 1 and isinstance(piece := items[0], (Text, Special)):
+            return self._feed([piece])
         out: list[Out] = []
         run: list[Piece] = []
         for item in items:

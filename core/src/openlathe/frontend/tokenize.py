@@ -135,11 +135,8 @@ class Tokenizer:
 
     def join_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of several tokens."""
-        known = self._bytes
-        try:
-            return b"".join([known[id] for id in ids])
-        except KeyError:
-            return b"".join([self.token_bytes(id) for id in ids])
+        known, read = self._bytes, self.token_bytes
+        return b"".join([known[id] if id in known else read(id) for id in ids])
 
     def _read_bytes(self, id: int) -> bytes:
         if self.byte_decoder is None:

@@ -34,7 +34,8 @@ async def generate(state: ServerState, job: Job) -> AsyncGenerator[Tick, None]:
         try:
             async with aclosing(_together(_streams(state, job, request_id))) as stream:
                 async for tick in stream:
-                    job.output_tokens += sum(len(delta.token_ids) for _, delta in tick)
+                    for _, delta in tick:
+                        job.output_tokens += len(delta.token_ids)
                     yield tick
         finally:
             count_answers(state, job)
@@ -71,13 +72,12 @@ async def _best(state: ServerState, job: Job, request_id: str, prompt: int) -> A
     yield [(prompt * job.sampling.n + answer, wholes[place]) for answer, place in enumerate(best)]
 
 
-async def _together(streams: list[AsyncGenerator[Tick, None]]) -> AsyncGenerator[Tick, None]:
+def _together(streams: list[AsyncGenerator[Tick, None]]) -> AsyncGenerator[Tick, None]:
     """Several streams as one; the first that fails ends them all."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as stream:
-            async for tick in stream:
-                yield tick
-        return
+    return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+async def _merged(streams: list[AsyncGenerator[Tick, None]]) -> AsyncGenerator[Tick, None]:
     arrived: asyncio.Queue[Tick | Exception | None] = asyncio.Queue()
 
     async def pump(stream: AsyncGenerator[Tick, None]) -> None:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..engine.messages import TokenLogprobs
 from ..frontend.choice import Delta
 from ..frontend.tokenize import Tokenizer
 from ..spi.errors import InvalidRequest
+from .body import encoder
 from .job import Job, Tick
 from .requests import GenerationRequest
 from .responses import ChatChoice, Completion, CompletionChoice, PromptLogprob, PromptLogprobs, Usage
@@ -70,10 +72,23 @@ class OpenAIDialect(Dialect, Generic[C]):
         self._created = int(time.time())
         self._usage_at_end = options is not None and bool(options.include_usage)
         self._usage_always = options is not None and bool(options.continuous_usage_stats)
+        self._around: tuple[bytes, bytes] | None = None
 
     def chunks(self, tick: Tick) -> list[Completion[C]]:
         choices = [choice for index, delta in tick for choice in self._writers[index].write(delta)]
         return [self._envelope(self._chunk, [choice], self._usage_so_far()) for choice in choices]
+
+    def events(self, tick: Tick) -> bytes:
+        """All chunks of a stream but the first differ in their choice alone, unless each tells the usage."""
+        if self._around is None:
+            if self._usage_always:
+                return super().events(tick)
+            if events := super().events(tick):
+                self._around = _around(self._envelope(self._chunk, [], self._usage_so_far()))
+            return events
+        before, behind = self._around
+        choices = [choice for index, delta in tick for choice in self._writers[index].write(delta)]
+        return b"".join([part for choice in choices for part in (before, encoder.encode(choice), behind)])
 
     def last_chunks(self) -> list[Completion[C]]:
         return [self._envelope(self._chunk, [], self._job.usage)] if self._usage_at_end else []
@@ -93,3 +108,9 @@ class OpenAIDialect(Dialect, Generic[C]):
         return Completion(
             id=job.request_id, object=name, created=self._created, model=job.model, choices=choices, usage=used
         )
+
+
+def _around(empty: msgspec.Struct) -> tuple[bytes, bytes]:
+    """What stands before and behind the choice in an event, given the envelope of none."""
+    before, choices, behind = encoder.encode(empty).partition(b'"choices":[')
+    return b"data: " + before + choices, behind + b"\n\n"

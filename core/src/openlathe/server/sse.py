@@ -35,6 +35,10 @@ class Dialect(ABC):
     @abstractmethod
     def chunks(self, tick: Tick) -> Sequence[msgspec.Struct]: ...
 
+    def events(self, tick: Tick) -> bytes:
+        """What is said of ``tick``, in one piece for one write; empty where that is nothing."""
+        return self.encode(self.chunks(tick))
+
     def last_chunks(self) -> Sequence[msgspec.Struct]:
         """What follows the last tick of a stream, such as the usage."""
         return ()
@@ -44,7 +48,7 @@ class Dialect(ABC):
         """The whole answer; ``deltas`` has one for each choice, everything that its stream brought."""
 
     def encode(self, chunks: Sequence[msgspec.Struct]) -> bytes:
-        """Chunks, or an ``ErrorBody``, as events, in one piece of bytes for one write."""
+        """Chunks, or an ``ErrorBody``, as events."""
         buffer = bytearray()
         for chunk in chunks:
             buffer += b"data: "
@@ -81,12 +85,12 @@ class Answer:
         try:
             async with aclosing(self._ticks):
                 async for tick in self._ticks:
-                    if not (chunks := self._dialect.chunks(tick)):
+                    if not (events := self._dialect.events(tick)):
                         continue
                     if not started:
                         started = True
                         await send(self._start())
-                    await send({"type": "http.response.body", "body": self._dialect.encode(chunks), "more_body": True})
+                    await send({"type": "http.response.body", "body": events, "more_body": True})
             tail = self._dialect.encode(self._dialect.last_chunks())
         except Exception as error:
             if not started:
