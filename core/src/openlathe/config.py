@@ -43,6 +43,7 @@ class EngineConfig:
     revision: str | None = setting(None, "branch, tag or commit of a hub model", group="model")
     download_dir: str | None = setting(None, "where hub models are kept; default: the hub's cache", group="model")
     hf_token: str | None = setting(None, "token for gated hub models", group="model")
+    packed_cache_dir: str | None = setting(None, "where packed weights are kept; default: nowhere", group="model")
     load_format: str = setting("auto", "how weights are read; dummy: random", choices=LOAD_FORMATS, group="model")
     model_impl: str = setting("auto", "openlathe: a family's plugin; transformers; auto: as there is", group="model")
     dtype: str = setting("auto", "of weights and activations; auto: the checkpoint's", choices=DTYPES, group="model")

@@ -26,6 +26,7 @@ from ..layers.heads import LMHead
 from ..layers.weights import Misfit, Part, WeightMap, bind, check_shape, load_weight, pack, weight_parts
 from ..spi import CheckpointError, Unpacker
 from .mapped import mapped_tensors
+from .packed_cache import PackedCache, packed_cache
 
 if TYPE_CHECKING:
     from ..plugins.plan import Plan
@@ -52,12 +53,13 @@ def load_model(plan: Plan, context: BuildContext, progress: Progress | None = No
         if plan.pooling is not None and not hasattr(model, "head"):
             _leave_out_heads(model)
         ledger = _Ledger(model, context)
-        if plan.config.load_format == "dummy":
+        cache = packed_cache(plan)
+        if cache is not None:
+            _load_cached(ledger, plan, cache, progress or (lambda done, total: None))
+        elif plan.config.load_format == "dummy":
             _load_dummy(ledger, context, plan.config.seed)
         else:
-            unpacker = _unpacker(plan)
-            _load_files(ledger, plan.model_path, unpacker, progress or (lambda done, total: None))
-        ledger.close()
+            _load_files(ledger, plan, progress or (lambda done, total: None))
     return_freed_memory()
     return model.eval().requires_grad_(False)
 
@@ -106,16 +108,32 @@ class _Ledger:
         self.taken: set[Part] = set()
         self.given: list[str] = []
         self.spares: dict[str, Tensor] = {}
-        for path, module in model.named_modules():
+        self.restored: set[str] = set()
+        self.keep: Callable[[str, nn.Module], None] = lambda path, module: None
+        self.paths = {module: path for path, module in model.named_modules()}
+        for module, path in self.paths.items():
             bind(module, path)
             parts = weight_parts(module)
             self.outstanding[module] = len(parts)
             for part, shape in parts.items():
                 self.awaited[f"{path}.{part[0]}".lstrip("."), part[1]] = module, part, shape
 
+    def restore(self, modules: Collection[nn.Module]) -> None:
+        """Waits no more for what ``modules`` have got from elsewhere."""
+        for key, (module, _, _) in list(self.awaited.items()):
+            if module in modules:
+                del self.awaited[key]
+                self.restored.add(key[0])
+        for module in modules:
+            self.outstanding[module] = -1
+
+    def wants(self, name: str) -> bool:
+        """Whether the tensor called ``name`` in the checkpoint is still to be read."""
+        return not self.map.is_skipped(name) and self.map.place(name)[0] not in self.restored
+
     def take(self, name: str, tensor: Tensor) -> None:
         """Puts one tensor, called ``name`` in the checkpoint, where it belongs."""
-        if self.map.is_skipped(name):
+        if not self.wants(name):
             return
         self.given.append(name)
         key = self.map.place(name)
@@ -190,6 +208,7 @@ class _Ledger:
     def _pack(self, module: nn.Module) -> None:
         self.outstanding[module] = -1
         pack(module)
+        self.keep(self.paths[module], module)
 
     def _keep_spare(self, name: str, key: Part, tensor: Tensor) -> None:
         """A tensor nobody waits for may only be the spare copy of a tied one, to be compared at the end."""
@@ -235,22 +254,36 @@ def _load_itself(load: Callable[[Path | None], None], plan: Plan, progress: Prog
     progress(facts.num_bytes, facts.num_bytes)
 
 
-def _load_files(ledger: _Ledger, path: str | Path, unpacker: Unpacker | None, progress: Progress) -> None:
-    facts = check_weights(path)
+def _load_cached(ledger: _Ledger, plan: Plan, cache: PackedCache, progress: Progress) -> None:
+    """From packed weights as far as there are any; where there are none, those that are made are kept and used."""
+    restored = cache.restore(ledger.model)
+    if restored is not None:
+        ledger.restore(restored)
+        _load_files(ledger, plan, progress)
+        return
+    with cache.writing():
+        ledger.keep = cache.keep
+        _load_files(ledger, plan, progress)
+    cache.restore(ledger.model)
+
+
+def _load_files(ledger: _Ledger, plan: Plan, progress: Progress) -> None:
+    facts, unpacker = check_weights(plan.model_path), _unpacker(plan)
     tensors: Iterator[tuple[str, Tensor]] = chain.from_iterable(map(mapped_tensors, facts.files))
     if unpacker is not None:
         names = [name for file in facts.files for name in read_header(file)]
-        tensors = _unpacked(tensors, names, unpacker, ledger.context.dtype)
+        tensors = _unpacked(tensors, names, unpacker, ledger)
     done = 0
     for name, tensor in tensors:
         ledger.take(name, tensor)
         done += tensor.nbytes
-        del tensor
+        del tensor  # or it would be in memory together with the next one
         progress(min(done, facts.num_bytes), facts.num_bytes)
+    ledger.close()
 
 
 def _unpacked(
-    tensors: Iterable[tuple[str, Tensor]], names: Collection[str], unpacker: Unpacker, dtype: torch.dtype
+    tensors: Iterable[tuple[str, Tensor]], names: Collection[str], unpacker: Unpacker, ledger: _Ledger
 ) -> Iterator[tuple[str, Tensor]]:
     """Plain tensors as they are, packed ones as soon as all their parts were seen; parts stay memory-mapped."""
     groups = unpacker.groups(names)
@@ -261,11 +294,15 @@ def _unpacked(
         if name is None:
             yield part, tensor
             continue
+        if not ledger.wants(name):
+            continue
         seen[name][part] = tensor
         if len(seen[name]) == len(groups[name]):
             found = seen.pop(name)
             try:
-                plain = unpacker.unpack({role: found[part] for role, part in groups[name].items()}, dtype)
+                plain = unpacker.unpack(
+                    {role: found[part] for role, part in groups[name].items()}, ledger.context.dtype
+                )
             except CheckpointError as error:
                 raise CheckpointError(f"The tensor {name} cannot be unpacked: {error}") from None
             yield name, plain
@@ -282,3 +319,4 @@ def _load_dummy(ledger: _Ledger, context: BuildContext, seed: int) -> None:
         return tensor.fill_(1.0 if parameter.endswith("weight") else 0.0)
 
     ledger.fill(make)
+    ledger.close()

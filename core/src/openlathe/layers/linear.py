@@ -52,6 +52,12 @@ class Linear(nn.Module):
     def pack(self) -> None:
         self.method.pack(self)
 
+    def restore(self, packed: Any) -> None:
+        """Takes what an earlier :meth:`pack` has made; the layer keeps no parameter and waits for none."""
+        for name, _ in list(self.named_parameters(recurse=False)):
+            setattr(self, name, None)
+        self.packed = packed
+
     def forward(self, x: Tensor) -> Tensor:
         return self.method.apply(self, x)
 

@@ -6,7 +6,8 @@ memory twice. A layer may bring methods of its own, or leave the ones here to ac
 - ``bind(prefix)``: called once, before anything else, with the module's name in the model;
 - ``weight_parts() -> {(parameter, shard): shape}``: the tensors it waits for;
 - ``load_weight(parameter, shard, tensor)``: takes one of them;
-- ``pack()``: called once when it has them all.
+- ``pack()``: called once when it has them all;
+- ``restore(packed)``: called instead of the last two, with the ``packed`` that an earlier ``pack()`` has left.
 """
 
 from __future__ import annotations
