@@ -42,3 +42,11 @@ def scripted_checkpoint() -> Path:
     from openlathe_sdk.checkpoints import scripted_qwen3
 
     return scripted_qwen3()
+
+
+@pytest.fixture(scope="session")
+def trained_checkpoint() -> Path:
+    """A small Qwen3 that continues tales it has never seen, some words with certainty and some not; read only."""
+    from openlathe_sdk.checkpoints import trained_qwen3
+
+    return trained_qwen3()

@@ -11,7 +11,16 @@ import torch
 import transformers
 
 from openlathe_sdk.cache import cached
-from openlathe_sdk.checkpoints import SCRIPTS, scripted_examples, scripted_qwen3, tiny_qwen3
+from openlathe_sdk.checkpoints import (
+    HELD_OUT,
+    SCRIPTS,
+    scripted_examples,
+    scripted_qwen3,
+    tell,
+    tiny_qwen3,
+    trained_qwen3,
+)
+from openlathe_sdk.checkpoints.qwen3 import TALE_LENGTH
 from openlathe_sdk.checkpoints.random_weights import VECTOR_NOISE
 
 
@@ -151,3 +160,28 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         cached("thing", {}, build)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+# -- the tales ----------------------------------------------------------------------------------------------------
+
+
+def test_tales_are_the_same_every_time_and_differ_from_each_other() -> None:
+    told = tell(0, 50).split("\n\n")
+    assert told == tell(0, 50).split("\n\n")
+    assert len(set(told)) == 50
+    assert told[7] == tell(7, 1)
+
+
+def test_the_trained_checkpoint_is_sure_of_much_that_it_has_never_seen() -> None:
+    folder = trained_qwen3()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    reader = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([reader.encode(tell(HELD_OUT + index, 2))[:TALE_LENGTH] for index in range(8)])
+    with torch.inference_mode():
+        logprobs = model(ids[:, :-1]).logits.log_softmax(-1)
+    losses = -logprobs.gather(-1, ids[:, 1:, None])
+    assert losses.mean() < 1.0, "a vocabulary of a thousand would be guessed at 6.9 nats"
+    likeliest = logprobs.exp().amax(-1)
+    assert 0.5 < likeliest.mean() < 0.95, "neither flat nor known by heart"
+    assert (likeliest > 0.99).float().mean() > 0.2
+    assert (likeliest < 0.5).float().mean() > 0.1

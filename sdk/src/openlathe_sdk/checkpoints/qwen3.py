@@ -1,6 +1,7 @@
-"""Tiny Qwen3 checkpoints, written by transformers: one with random weights, one that knows the scripts by heart.
+"""Tiny Qwen3 checkpoints, written by transformers: one with random weights, one that knows the scripts by heart, and
+one that has learnt the language of the tales.
 
-Both are complete directories, as ``serve`` wants them: configuration, weights, tokenizer with chat template, generation
+All are complete directories, as ``serve`` wants them: configuration, weights, tokenizer with chat template, generation
 defaults. They are made once and kept (:mod:`openlathe_sdk.cache`).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from ..cache import cached, source_hash
-from . import random_weights, scripts, tokenizer, training
+from . import random_weights, scripts, tales, tokenizer, training
 from .scripts import SCRIPTS, training_scripts
 
 REFERENCE = "Qwen3ForCausalLM"
@@ -28,6 +30,11 @@ END_OF_TURN = "<|im_end|>"
 PADDING = "<|endoftext|>"
 VOCAB_SIZE = 1024
 MAX_LENGTH = 4096
+#: Tales that are trained on, in how many steps and on windows of how many tokens, and from where on no tale was in it.
+TALES = 1000
+TALE_STEPS = 200
+TALE_LENGTH = 192
+HELD_OUT = 1_000_000
 
 
 class Shape(NamedTuple):
@@ -93,6 +100,26 @@ def scripted_qwen3(path: Path | str | None = None, *, dtype: str = "float32") ->
     return _placed(cached("scripted-qwen3", {"shape": shape, "dtype": dtype, **_fingerprint()}, build), path)
 
 
+def trained_qwen3(path: Path | str | None = None, *, dtype: str = "float32") -> Path:
+    """A Qwen3 of 0.4 million parameters that continues tales it has never seen, see :mod:`.tales`: the checkpoint on
+    which losses of precision mean something. It is at home in texts of :data:`TALE_LENGTH` tokens.
+
+    Tales from :data:`HELD_OUT` on were not in its training. The first call trains it, which takes some ten seconds.
+    """
+    shape = Shape(layers=2, hidden_size=128, heads=4, kv_heads=2, head_dim=32, tie=True)
+
+    def build(folder: Path) -> None:
+        text = tales.tell(0, TALES)
+        vocabulary = _write_tokenizer(folder, [text])
+        config = _qwen3_config(vocabulary, shape)
+        model = random_weights.random_model(REFERENCE, config)
+        training.learn(model, vocabulary.encode(text).ids, steps=TALE_STEPS, batch=8, length=TALE_LENGTH)
+        model.to(getattr(torch, dtype)).save_pretrained(folder)
+        _write_generation_config(folder, config)
+
+    return _placed(cached("trained-qwen3", {"shape": shape, "dtype": dtype, **_fingerprint()}, build), path)
+
+
 def scripted_examples(folder: Path) -> list[training.Example]:
     """The scripts as token ids; prompts are rendered by transformers, so that no code of openlathe is in them."""
     reader = transformers.AutoTokenizer.from_pretrained(folder)
@@ -132,15 +159,15 @@ def _qwen3_config(vocabulary: Tokenizer, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(folder: Path) -> Tokenizer:
-    """Trained on the template and the scripts, so that prompts are short.
+def _write_tokenizer(folder: Path, more: Sequence[str] = ()) -> Tokenizer:
+    """Trained on the template, the scripts and ``more``, so that prompts are short.
 
     Text outside ASCII is left out: its characters stay several tokens each, as rare ones do in real vocabularies.
     """
     template = qwen3_template()
     texts = [script.completion for script in SCRIPTS.values()]
     texts += [json.dumps([script.messages, script.tools]) for script in SCRIPTS.values()]
-    known = [template, *filter(str.isascii, texts)]
+    known = [template, *filter(str.isascii, texts), *more]
     vocabulary = tokenizer.train_tokenizer(known, vocab_size=VOCAB_SIZE)
     tokenizer.write_tokenizer(folder, vocabulary, chat_template=template, max_length=MAX_LENGTH)
     return vocabulary
@@ -163,7 +190,7 @@ def _write_generation_config(folder: Path, config: dict[str, Any]) -> None:
 
 def _fingerprint() -> dict[str, str]:
     """Everything else that decides what is made: our code, the template, the libraries."""
-    code = source_hash(random_weights, scripts, tokenizer, training, sys.modules[__name__])
+    code = source_hash(random_weights, scripts, tales, tokenizer, training, sys.modules[__name__])
     libraries = f"torch {torch.__version__}, transformers {transformers.__version__}"
     return {"code": code, "template": qwen3_template(), "libraries": libraries}
 
