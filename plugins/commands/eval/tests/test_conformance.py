@@ -1,0 +1,3 @@
+from openlathe_sdk.conformance import suite
+
+TestConformance = suite("openlathe-plugin-eval")
