@@ -26,7 +26,11 @@ from .gelu import gelu as _gelu
 from .gelu_mul import gelu_mul as _gelu_mul
 from .greedy import greedy as _greedy
 from .head_linear import head_linear as _head_linear
-from .linear import PackedLinear
+from .int4_linear import Int4LinearOperator
+from .int4_linear import int4_linear as _int4_linear
+from .int8_linear import Int8LinearOperator
+from .int8_linear import int8_linear as _int8_linear
+from .linear import Gate, LinearOperator, PackedLinear
 from .linear import linear as _linear
 from .merge_states import merge_states as _merge_states
 from .rms_norm import rms_norm as _rms_norm
@@ -49,7 +53,9 @@ class Operators:
     silu_mul: Callable[[Tensor], Tensor] = _silu_mul
     gelu_mul: Callable[[Tensor], Tensor] = _gelu_mul
     gelu: GeluOperator = _gelu
-    linear: Callable[[Tensor, Tensor | None], PackedLinear] = _linear
+    linear: LinearOperator = _linear
+    int8_linear: Int8LinearOperator = _int8_linear
+    int4_linear: Int4LinearOperator = _int4_linear
     experts: ExpertsOperator = _experts
     write_kv: Callable[[Tensor, Tensor, KVPages, Tensor, str], None] = _write_kv
     attend: AttendOperator = _attend

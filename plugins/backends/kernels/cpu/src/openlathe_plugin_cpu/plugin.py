@@ -16,6 +16,8 @@ OPERATORS: dict[str, tuple[str, str]] = {
     "capture": ("capture", "a step's calls in one go"),
     "embedding": ("tokens", "rows copied"),
     "linear": ("linear", "weights packed once for the CPU's vectors"),
+    "int8_linear": ("int8_linear", "sums of bytes, weights packed once"),
+    "int4_linear": ("int4_linear", "sums of bytes, weights packed once and unpacked in registers"),
     "experts": ("experts", "weights packed once for the CPU's vectors"),
     "write_kv": ("write_kv", "rows copied into their slots"),
     "attend": ("attend", "pages read where they lie"),
