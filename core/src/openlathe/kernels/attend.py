@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..spi import AttentionBatch, KVPages
+from .pages import LAYOUTS, knows, rows_of, value_size
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class AttendPlan:
         block_table: [R, B] int32: page of each block; entries past a sequence's end and left of every query's window
             are undefined.
         block_size: tokens in a page.
-        layout: name of the arrangement of the pages, ``hnd`` or ``nhd``.
+        layout: name of the arrangement of the pages, one of :mod:`openlathe.kernels.pages`.
         causal: query i of n sees the first ``seq_len - n + i + 1`` keys; otherwise every query sees all of them.
         derived: what a provider makes of the plan in the first layer and finds again in the others.
     """
@@ -76,6 +77,7 @@ class AttendOperator(Protocol):
     ) -> tuple[Tensor, Tensor | None]: ...
 
 
+@knows(*LAYOUTS)
 def attend(
     q: Tensor,
     pages: KVPages,
@@ -95,12 +97,12 @@ def attend(
     sink included; minus infinity, with zeros in ``out``, where a query sees no key. In float32, and free of
     synchronisation with the device.
     """
-    out = q.new_zeros((*q.shape[:2], pages.v.shape[-1]))
+    out = q.new_zeros((*q.shape[:2], value_size(pages, plan.layout)))
     lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
     for request in range(plan.num_requests):
         rows = slice(int(plan.query_start[request]), int(plan.query_start[request + 1]))
         seen = _visible(plan, request, rows.stop - rows.start, window)
-        keys, values = (_gather(page, plan, request, q.shape[1]) for page in pages)
+        keys, values = _gather(pages, plan, request, q.shape[1])
         scores = torch.einsum("qhd,khd->qhk", q[rows].to(keys.dtype), keys) * scale
         if soft_cap is not None:
             scores = soft_cap * torch.tanh(scores / soft_cap)
@@ -123,13 +125,12 @@ def _visible(plan: AttendPlan, request: int, num_queries: int, window: int | Non
     return seen if window is None else seen & (keys > last - window)
 
 
-def _gather(page: Tensor, plan: AttendPlan, request: int, num_heads: int) -> Tensor:
+def _gather(pages: KVPages, plan: AttendPlan, request: int, num_heads: int) -> KVPages:
     """[keys, heads, D] of one request up to its bound, one copy of a key head for each query head it serves."""
     bound = int(plan.seq_lens_bound[request])
-    blocks = plan.block_table[request, : -(-bound // plan.block_size)].clamp(0, page.shape[0] - 1)
-    chosen = page[blocks].transpose(1, 2) if plan.layout == "hnd" else page[blocks]
-    tokens = chosen.flatten(0, 1)[:bound].to(torch.promote_types(page.dtype, torch.float32))
-    return tokens.repeat_interleave(num_heads // tokens.shape[1], dim=1)
+    blocks = plan.block_table[request, : -(-bound // plan.block_size)].clamp(0, pages.k.shape[0] - 1)
+    tokens = (rows[:bound] for rows in rows_of(pages, blocks, plan.layout))
+    return KVPages(*(rows.repeat_interleave(num_heads // rows.shape[1], dim=1) for rows in tokens))
 
 
 def _softmax_times(scores: Tensor, values: Tensor, sinks: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from openlathe.kernels import OPERATORS
 from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.pages import LAYOUTS, PLAIN_LAYOUTS, layout_of
 from openlathe.plugins.resolve import resolve
-from openlathe.spi import AttentionBatch, KernelQuery, KernelSpec, KVPages, Provider
+from openlathe.spi import AttentionBatch, FullKV, KernelQuery, KernelSpec, KVPages, Provider
 
 from ..harness.attention import Heads, Truth
 from ..harness.latent_attention import KeysAsValues
@@ -26,7 +27,7 @@ NUM_PAGES = 32
 BLOCK_SIZE = 16
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-layouts = pytest.mark.parametrize("layout", ["hnd", "nhd"])
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 # -- operators that answer ----------------------------------------------------------------------------------------
@@ -112,6 +113,7 @@ def test_experts_nobody_chose_are_not_read(provider: Provider, dtype: str) -> No
 @layouts
 def test_write_kv(provider: Provider, dtype: str, layout: str) -> None:
     """Each token's key and value land in its slot, bit by bit, and nothing else is touched."""
+    _require_layout(provider, layout)
     spec = _spec(provider)
     draw = _draw(spec, dtype)
     got, exact = (_pages(draw, layout, kv_heads=2, dim_k=32, dim_v=48) for _ in range(2))
@@ -213,6 +215,8 @@ def _check_attend(
     """Of ``attend``, or of ``attend_latent`` where values are keys' first elements and pages one tensor."""
     spec = _spec(provider)
     over_latents = spec.operator == "attend_latent"
+    if not over_latents:
+        _require_layout(provider, layout)
     draw = _draw(spec, dtype)
     pages = _pages(draw, layout, shape.kv_heads, shape.dim_k, shape.dim_v)
     pool = Pool(NUM_PAGES, BLOCK_SIZE, device=draw.device)
@@ -252,12 +256,16 @@ def _check_attend(
 
 def _pages(draw: Draw, layout: str, kv_heads: int, dim_k: int, dim_v: int) -> KVPages:
     """Pages full of NaN."""
-    middle = (kv_heads, BLOCK_SIZE) if layout == "hnd" else (BLOCK_SIZE, kv_heads)
+    shapes = layout_of(layout, FullKV(kv_heads=kv_heads, dim_k=dim_k, dim_v=dim_v), BLOCK_SIZE, draw.dtype)
     k, v = (
-        torch.full((NUM_PAGES, *middle, size), torch.nan, dtype=draw.dtype, device=draw.device)
-        for size in (dim_k, dim_v)
+        torch.full((NUM_PAGES, *shape), torch.nan, dtype=draw.dtype, device=draw.device)
+        for shape in (shapes.k_shape, shapes.v_shape)
     )
     return KVPages(k, v)
+
+
+def _require_layout(provider: Provider, layout: str) -> None:
+    require(getattr(resolve(provider), "layouts", PLAIN_LAYOUTS), layout, "the layout")
 
 
 def _spec(provider: Provider) -> KernelSpec:

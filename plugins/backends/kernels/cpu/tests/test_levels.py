@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from openlathe_plugin_cpu import attend, build, facts, gates, linear, loading, n
 from openlathe.kernels import OPERATORS
 from openlathe.kernels.attend import AttendPlan
 from openlathe.kernels.attend import attend as reference
-from openlathe.spi import DeviceFacts, KernelQuery, KVPages
+from openlathe.kernels.pages import layout_of, rows_of
+from openlathe.spi import DeviceFacts, FullKV, KernelQuery, KVPages
 from openlathe_sdk.harness.operators import CASES, Draw
 from openlathe_sdk.harness.tolerance import assert_close
 
@@ -63,32 +66,52 @@ def test_long_products(level: build.Level, dtype: str) -> None:
 
 @dtypes
 @pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("layout, block_size, dims", [("hnd", 12, (40, 24)), ("lanes", 48, (48, 80))])
 @pytest.mark.parametrize("features", [{}, {"window": 90}, {"soft_cap": 2.0}, {"sinks": torch.ones(6)}], ids=str)
 def test_attention(
-    level: build.Level, dtype: str, threads: int, features: dict, monkeypatch: pytest.MonkeyPatch
+    level: build.Level,
+    dtype: str,
+    threads: int,
+    layout: str,
+    block_size: int,
+    dims: tuple[int, int],
+    features: dict,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Several parts of keys, shared out over threads or not; pages of a size that divides no block."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     draw = Draw(getattr(torch, dtype), torch.device("cpu"))
-    lengths, queries = [700, 40], [3, 40]
-    starts = torch.tensor([0, 3, 43], dtype=torch.int32)
-    plan = AttendPlan(
+    plan = attend_plan([700, 40, 131], [3, 40, 1], block_size, layout)
+    kv = FullKV(kv_heads=2, dim_k=dims[0], dim_v=dims[1])
+    shapes = layout_of(layout, kv, block_size, draw.dtype)
+    pages = KVPages(*(draw.tensor(plan.block_table.numel(), *shape) for shape in (shapes.k_shape, shapes.v_shape)))
+    q = draw.tensor(44, 6, dims[0])
+    wide = KVPages(*(rows.double() for rows in as_hnd(pages, plan)))
+    exact = reference(q.double(), wide, replace(plan, layout="hnd"), scale=0.15, return_lse=True, **features)
+    got = attend.attend(q, pages, plan, scale=0.15, return_lse=True, **features)
+    for part, truth in zip(got, exact, strict=True):
+        assert_close(part, truth, dtype, f"attend on {level.name}")
+
+
+def attend_plan(lengths: list[int], queries: list[int], block_size: int, layout: str) -> AttendPlan:
+    starts = torch.tensor([0, *accumulate(queries)], dtype=torch.int32)
+    blocks = -(-max(lengths) // block_size)
+    table = torch.randperm(len(lengths) * blocks, generator=torch.Generator().manual_seed(0))
+    return AttendPlan(
         query_start=starts.numpy(),
         seq_lens_bound=torch.tensor(lengths, dtype=torch.int32).numpy(),
         query_start_device=starts,
         seq_lens=torch.tensor(lengths, dtype=torch.int32),
-        block_table=torch.randperm(118, generator=torch.Generator().manual_seed(0)).view(2, 59).int(),
-        block_size=12,
-        layout="hnd",
+        block_table=table.view(len(lengths), blocks).int(),
+        block_size=block_size,
+        layout=layout,
     )
-    pages = KVPages(draw.tensor(118, 2, 12, 40), draw.tensor(118, 2, 12, 24))
-    q = draw.tensor(sum(queries), 6, 40)
-    exact = reference(
-        q.double(), KVPages(*(page.double() for page in pages)), plan, scale=0.15, return_lse=True, **features
-    )
-    got = attend.attend(q, pages, plan, scale=0.15, return_lse=True, **features)
-    for part, truth in zip(got, exact, strict=True):
-        assert_close(part, truth, dtype, f"attend on {level.name}")
+
+
+def as_hnd(pages: KVPages, plan: AttendPlan) -> Iterator[torch.Tensor]:
+    blocks = torch.arange(plan.block_table.numel())
+    for rows in rows_of(pages, blocks, plan.layout):
+        yield rows.view(len(blocks), plan.block_size, *rows.shape[1:]).transpose(1, 2)
 
 
 def test_a_cache_of_another_dtype_is_refused() -> None:

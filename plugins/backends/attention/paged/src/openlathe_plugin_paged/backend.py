@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.pages import choose_layout
 from openlathe.layers.context import BuildContext
 from openlathe.spi import AttentionBatch, AttentionLayer, FullKV, KVLayout
 
@@ -26,16 +27,16 @@ class PagedPlan:
 class PagedAttention:
     """Follows :class:`openlathe.spi.AttentionBackend` for layers that keep keys and values of every position."""
 
-    layout = "hnd"
-
     def __init__(self, kv: FullKV, num_heads: int, block_size: int, context: BuildContext) -> None:
-        self.block_size = block_size
         self.operators = context.operators
+        self._kv_layout = choose_layout(
+            kv, block_size, context.kv_dtype, self.operators.attend, self.operators.write_kv
+        )
+        self.layout = self._kv_layout.name
 
     def kv_layout(self, kv: FullKV) -> KVLayout:
-        """Pages of [kv_heads, block_size, dim]: what one head reads of a page lies together."""
-        k_shape, v_shape = ((kv.kv_heads, self.block_size, dim) for dim in (kv.dim_k, kv.dim_v))
-        return KVLayout(name=self.layout, k_shape=k_shape, v_shape=v_shape)
+        """That of the pages which the operators like best."""
+        return self._kv_layout
 
     def plan(self, batch: AttentionBatch) -> PagedPlan:
         return PagedPlan(batch.slot_mapping, AttendPlan.of(batch, self.layout))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -10,27 +9,22 @@ from torch import Tensor
 
 from openlathe.kernels.attend import AttendPlan
 from openlathe.kernels.attend import attend as reference
+from openlathe.kernels.pages import LANES, knows, value_size
 from openlathe.spi import KVPages
 
+from .calls import arguments, empty, operator
 from .linear import NAMES
-from .loading import native
+
+Attend = arguments(
+    "Attend",
+    pointers="q k v out lse sinks query_start seq_lens block_table",
+    integers="q_token q_head k_page k_head k_token v_page v_head v_token table_row "
+    "requests heads kv_heads dim_k dim_v block_size lanes causal window",
+    reals="scale soft_cap",
+)
 
 
-class Arguments(ctypes.Structure):
-    """``Attend`` of native/attend.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "out", "lse", "sinks")),
-        *((name, ctypes.c_void_p) for name in ("query_start", "seq_lens", "block_table")),
-        *((name, ctypes.c_int64) for name in ("q_token", "q_head", "k_page", "k_head", "k_token")),
-        *((name, ctypes.c_int64) for name in ("v_page", "v_head", "v_token", "table_row")),
-        *((name, ctypes.c_int64) for name in ("requests", "heads", "kv_heads", "dim_k", "dim_v")),
-        *((name, ctypes.c_int64) for name in ("block_size", "causal", "window", "threads")),
-        ("scale", ctypes.c_float),
-        ("soft_cap", ctypes.c_float),
-    )
-
-
+@knows("lanes", "hnd", "nhd")
 def attend(
     q: Tensor,
     pages: KVPages,
@@ -43,28 +37,47 @@ def attend(
     return_lse: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`openlathe.kernels.attend.attend`; dtypes without a native function are left to it."""
-    if q.dtype not in NAMES or pages.k.dtype != q.dtype:
+    name = _function(q.dtype, pages.k.dtype, plan.layout)
+    if name is None:
         return reference(
             q, pages, plan, scale=scale, window=window, soft_cap=soft_cap, sinks=sinks, return_lse=return_lse
         )
-    k, v = (page if plan.layout == "hnd" else page.transpose(1, 2) for page in pages)
     tokens, heads, dim_k = q.shape
+    dim_v = value_size(pages, plan.layout)
     q = _rows(q)
-    out = q.new_empty(tokens, heads, v.shape[-1])
-    lse = torch.empty(tokens, heads, dtype=torch.float32) if return_lse else None
     if sinks is not None:
         sinks = sinks.float().contiguous()
-    arguments, _ = _of_plan(plan)
-    arguments.q, arguments.k, arguments.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
-    arguments.out = out.data_ptr()
-    arguments.lse = None if lse is None else lse.data_ptr()
-    arguments.sinks = None if sinks is None else sinks.data_ptr()
-    arguments.q_token, arguments.q_head, _ = q.stride()
-    arguments.k_page, arguments.k_head, arguments.k_token, _ = k.stride()
-    arguments.v_page, arguments.v_head, arguments.v_token, _ = v.stride()
-    arguments.heads, arguments.kv_heads, arguments.dim_k, arguments.dim_v = heads, k.shape[1], dim_k, v.shape[-1]
-    arguments.window, arguments.soft_cap, arguments.scale = window or 0, soft_cap or 0.0, scale
-    getattr(native(), f"attend_{NAMES[q.dtype]}")(ctypes.byref(arguments))
+    out = empty((tokens, heads, dim_v), q.dtype)
+    lse = empty((tokens, heads), torch.float32) if return_lse else None
+    query_start, seq_lens, block_table = _of_plan(plan)
+    operator(name)(
+        Attend(
+            q.data_ptr(),
+            pages.k.data_ptr(),
+            pages.v.data_ptr(),
+            out.data_ptr(),
+            None if lse is None else lse.data_ptr(),
+            None if sinks is None else sinks.data_ptr(),
+            query_start.data_ptr(),
+            seq_lens.data_ptr(),
+            block_table.data_ptr(),
+            *q.stride()[:2],
+            *steps(pages.k, plan.layout),
+            *steps(pages.v, plan.layout),
+            block_table.stride(0),
+            plan.num_requests,
+            heads,
+            pages.k.shape[2 if plan.layout == "nhd" else 1],
+            dim_k,
+            dim_v,
+            plan.block_size,
+            plan.layout == "lanes",
+            plan.causal,
+            window or 0,
+            scale,
+            soft_cap or 0.0,
+        )
+    )
     return out, lse
 
 
@@ -76,24 +89,33 @@ def attend_latent(
     return attend(q, KVPages(keys, keys[..., :latent]), plan, scale=scale, return_lse=return_lse)
 
 
-def _of_plan(plan: AttendPlan) -> tuple[Arguments, Any]:
-    """What all layers of a step have in common, and the tensors that it points into."""
-    key = "cpu-attend"
-    if key not in plan.derived:
-        query_start, seq_lens = plan.query_start_device.int().contiguous(), plan.seq_lens.int().contiguous()
-        block_table = _rows(plan.block_table.int())
-        arguments = Arguments(
-            query_start=query_start.data_ptr(),
-            seq_lens=seq_lens.data_ptr(),
-            block_table=block_table.data_ptr(),
-            table_row=block_table.stride(0),
-            requests=plan.num_requests,
-            block_size=plan.block_size,
-            causal=plan.causal,
-            threads=torch.get_num_threads(),
+def steps(page: Tensor, layout: str) -> tuple[int, int, int]:
+    """Elements from one page to the next, from head to head, and from token to token, in ``lanes`` of LANES tokens."""
+    first, second, third = page.stride()[:3]
+    if layout == "nhd":
+        return first, third, second
+    if layout == "hnd":
+        return first, second, third
+    return first, second, third if page.dim() == 6 else third * LANES // page.shape[-1]
+
+
+def _function(dtype: torch.dtype, kv_dtype: torch.dtype, layout: str) -> str | None:
+    if dtype in NAMES and kv_dtype == dtype:
+        return f"attend_{NAMES[dtype]}"
+    return None
+
+
+def _of_plan(plan: AttendPlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Query starts, lengths and block table, as they lie wherever a native operator can read them so."""
+    found: Any = plan.derived.get("cpu-attend")
+    if found is None:
+        found = (
+            plan.query_start_device.int().contiguous(),
+            plan.seq_lens.int().contiguous(),
+            _rows(plan.block_table.int()),
         )
-        plan.derived[key] = arguments, (query_start, seq_lens, block_table)
-    return plan.derived[key]
+        plan.derived["cpu-attend"] = found
+    return found
 
 
 def _rows(tensor: Tensor) -> Tensor:

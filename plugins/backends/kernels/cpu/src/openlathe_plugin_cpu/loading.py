@@ -20,20 +20,12 @@ _TYPES = {"p": c_void_p, "l": c_long, "i": c_int, "f": c_float}
 FUNCTIONS: dict[str, tuple[str, str]] = {
     "run": ("pli", ""),
     "run_one": ("ppi", ""),
-    "packed_words": ("lli", "l"),
-    "padded_outputs": ("l", "l"),
-    "pack_bfloat16": ("pllpi", ""),
-    "pack_float32": ("pllpi", ""),
-    "linear_bfloat16": ("plpppllli", ""),
-    "linear_float32": ("plpppllli", ""),
+    "packed_columns": ("ll", "l"),
     "int8_bytes": ("ll", "l"),
     "int8_outputs": ("l", "l"),
     "pack_int8": ("pllpi", ""),
     "int4_bytes": ("llli", "l"),
     "pack_int4": ("ppplllpi", ""),
-    "attend_bfloat16": ("p", ""),
-    "attend_float32": ("p", ""),
-    "write_rows": ("pllplllplllli", ""),
 }
 
 

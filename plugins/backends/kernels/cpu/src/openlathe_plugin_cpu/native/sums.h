@@ -13,33 +13,35 @@ class Sums {
   Sums() = default;
   // `width`: elements of a value, filled up to whole vectors.
   Sums(float* memory, long rows, long width)
-      : greatest_(memory), total_(memory + rows), factor_(memory + 2 * rows), values_(memory + 3 * rows), width_(width) {}
-  static long words(long rows, long width) { return (rows * (width + 3) + 15) / 16 * 16; }
+      : values_(memory), total_(memory + rows * width), greatest_(total_ + rows * W), factor_(greatest_ + rows), width_(width) {}
+  static long words(long rows, long width) { return rows * (width + 2 * W); }
 
-  void clear(long rows) {
-    for (long row = 0; row < rows; row++) greatest_[row] = -INFINITY, total_[row] = 0, factor_[row] = 1;
-    std::memset(values_, 0, rows * width_ * sizeof(float));
+  // These rows from `row` on.
+  Sums from(long row) const {
+    Sums part = *this;
+    part.values_ += row * width_, part.total_ += row * W, part.greatest_ += row, part.factor_ += row;
+    return part;
   }
 
-  float& total(long row) { return total_[row]; }
+  void clear(long rows) {
+    for (long row = 0; row < rows; row++) greatest_[row] = -INFINITY, factor_[row] = 1;
+    std::memset(total_, 0, rows * W * sizeof(float));
+    std::memset(values_, 0, rows * width_ * sizeof(float));
+  }
 
   // Scores up to `score` come: what was summed so far counts relative to them. Answers the greatest of all.
   float raise(long row, float score) {
     const float most = std::fmax(greatest_[row], score);
     factor_[row] = most == greatest_[row] ? 1.f : std::exp(greatest_[row] - most);
-    total_[row] *= factor_[row];
     return greatest_[row] = most;
   }
 
-  // Where a tile adds weighted values, elements `at` and following of rows from `row` on.
-  struct Outlet {
-    float* values;
-    const float* factor;
-    long width;
-    vf begin(int row, int v) const { return load<vf>(values + row * width + v * W) * factor[row]; }
-    void end(int row, int v, vf sum) const { store(values + row * width + v * W, sum); }
-  };
-  Outlet outlet(long row, long at) { return {values_ + row * width_ + at, factor_ + row, width_}; }
+  // Weights relative to that come in; each lane has a total of its own.
+  void weigh(long row, vf weights) { store(total_ + row * W, load<vf>(total_ + row * W) * factor_[row] + weights); }
+
+  float* values(long row) { return values_ + row * width_; }
+  long width() const { return width_; }
+  float factor(long row) const { return factor_[row]; }
 
   // Takes the sums over further keys into these (Ye et al., 2024, https://arxiv.org/abs/2501.01005, section 2.2).
   __attribute__((noinline)) void merge(const Sums& other, long rows) {
@@ -49,17 +51,9 @@ class Sums {
       if (other.greatest_[row] == -INFINITY) continue;
       const float theirs = other.greatest_[row] == most ? 1.f : std::exp(other.greatest_[row] - most);
       const float ours = before == -INFINITY ? 0.f : factor_[row];
-      total_[row] += other.total_[row] * theirs;
-      float* values = values_ + row * width_;
-      const float* added = other.values_ + row * width_;
-      for (long i = 0; i < width_; i += W) store(values + i, load<vf>(values + i) * ours + load<vf>(added + i) * theirs);
+      add(total_ + row * W, ours, other.total_ + row * W, theirs, W);
+      add(values_ + row * width_, ours, other.values_ + row * width_, theirs, width_);
     }
-  }
-
-  void copy(const Sums& other, long rows) {
-    std::memcpy(greatest_, other.greatest_, rows * sizeof(float));
-    std::memcpy(total_, other.total_, rows * sizeof(float));
-    std::memcpy(values_, other.values_, rows * width_ * sizeof(float));
   }
 
   // Writes the values over the total, a sink's share included, and answers the logarithm of the total.
@@ -67,7 +61,7 @@ class Sums {
   float finish(long row, const float* sink, E* to, long dim) const {
     const float most = sink ? std::fmax(greatest_[row], *sink) : greatest_[row];
     const float factor = greatest_[row] == -INFINITY ? 0.f : std::exp(greatest_[row] - most);
-    const float total = total_[row] * factor + (sink ? std::exp(*sink - most) : 0.f);
+    const float total = sum(load<vf>(total_ + row * W)) * factor + (sink ? std::exp(*sink - most) : 0.f);
     const float share = total > 0 ? factor / total : 0.f;
     for (long i = 0; i < dim; i += W) {
       const vf value = load<vf>(values_ + row * width_ + i) * share;
@@ -78,7 +72,11 @@ class Sums {
   }
 
  private:
-  float *greatest_ = nullptr, *total_ = nullptr, *factor_ = nullptr, *values_ = nullptr;
+  static void add(float* to, float ours, const float* from, float theirs, long count) {
+    for (long i = 0; i < count; i += W) store(to + i, load<vf>(to + i) * ours + load<vf>(from + i) * theirs);
+  }
+
+  float *values_ = nullptr, *total_ = nullptr, *greatest_ = nullptr, *factor_ = nullptr;
   long width_ = 0;
 };
 
