@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from openlathe.config import EngineConfig
 from openlathe.engine.weights import load_model, weight_facts
-from openlathe.kernels import Operators
+from openlathe.kernels import Gate, Operators
 from openlathe.layers.context import BuildContext, build_context
 from openlathe.plugins.assemble import assemble
 from openlathe.plugins.plan import Plan, make_plan
@@ -227,12 +227,14 @@ class Repacked:
 
     weight = None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, gate: Gate | None = None) -> None:
         self.copy = weight.clone()
         self.nbytes = weight.nbytes
+        self.gate = gate
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.copy.T
+        y = x @ self.copy.T
+        return y if self.gate is None else self.gate(y)
 
 
 @pytest.mark.parametrize("tie", [False, True])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openlathe.kernels import Operators
+from openlathe.kernels import Gate, Operators
 from openlathe.kernels.linear import PlainLinear
 from openlathe.layers.context import BuildContext
 from openlathe.layers.hf_config import RopeParameters
@@ -22,7 +22,7 @@ HEADS = 3
 class Packed(PlainLinear):
     """Keeps no weight that anybody could read, as a quantised one does not."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, gate: Gate | None = None) -> None:
         super().__init__(weight, bias)
         self.hidden, self.weight = weight.clone(), None
 

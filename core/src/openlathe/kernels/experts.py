@@ -9,10 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .linear import PackedLinear, linear
-
-#: [N, 2 * I], gates before values -> [N, I].
-Gate = Callable[[Tensor], Tensor]
+from .linear import Gate, PackedLinear, linear
 
 
 class PackedExperts(Protocol):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels import PackedLinear
+from ..kernels import Gate, PackedLinear
 from .weights import Part, copy_exact, place, placeholder
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 class Linear(nn.Module):
     """``x`` [T, in] -> [T, sum(out)]; ``out_features`` lists the rows of each shard the checkpoint keeps apart."""
+
+    gate: Gate | None = None
 
     def __init__(
         self, context: BuildContext, in_features: int, out_features: int | Sequence[int], *, bias: bool = False
@@ -67,7 +69,24 @@ class RowLinear(Linear):
 
 
 class MergedLinear(Linear):
-    """Several projections of one input as one product: an MLP's gate and up projections."""
+    """Several projections of one input as one product: an MLP's gate and up projections, and the ``gate`` that makes
+    one of both. A linear method that can gate what it multiplies takes it over by leaving None in its place."""
+
+    def __init__(
+        self,
+        context: BuildContext,
+        in_features: int,
+        out_features: Sequence[int],
+        *,
+        bias: bool = False,
+        gate: Gate | None = None,
+    ) -> None:
+        super().__init__(context, in_features, out_features, bias=bias)
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.gate is None else self.gate(y)
 
 
 class QKVLinear(Linear):
@@ -126,8 +145,8 @@ class PlainLinearMethod:
     def pack(self, layer: Any) -> None:
         """Hands the weight over to the operator; the layer keeps no parameter."""
         bias = None if layer.bias is None else layer.bias.data
-        packed: PackedLinear = self.context.operators.linear(layer.weight.data, bias)
-        layer.weight = layer.bias = None
+        packed: PackedLinear = self.context.operators.linear(layer.weight.data, bias, layer.gate)
+        layer.weight = layer.bias = layer.gate = None
         layer.packed = packed
 
     def apply(self, layer: Any, x: Tensor) -> Tensor:

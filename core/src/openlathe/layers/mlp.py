@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
+from ..kernels import Gate
 from .context import BuildContext
 from .linear import MergedLinear, RowLinear
 
@@ -23,12 +22,12 @@ class GatedMLP(nn.Module):
         intermediate_size: int,
         *,
         bias: bool = False,
-        gate: Callable[[Tensor], Tensor] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__()
-        self.gate = gate or context.operators.silu_mul
-        self.gate_up_proj = MergedLinear(context, hidden_size, [intermediate_size] * 2, bias=bias)
+        gate = gate or context.operators.silu_mul
+        self.gate_up_proj = MergedLinear(context, hidden_size, [intermediate_size] * 2, bias=bias, gate=gate)
         self.down_proj = RowLinear(context, intermediate_size, hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.gate(self.gate_up_proj(x)))
+        return self.down_proj(self.gate_up_proj(x))

@@ -77,7 +77,9 @@ def test_a_router_is_multiplied_in_float32(provider: Provider) -> None:
     device = device_of(spec)
     query = KernelQuery(operator=spec.operator, device=facts_of(device), dtype="bfloat16", kv_dtype="bfloat16")
     skip_if_refused(spec, query)
-    for weight, bias, x in CASES["linear"](Draw(torch.float32, device)):
+    for weight, bias, gate, x in CASES["linear"](Draw(torch.float32, device)):
+        if gate is not None:
+            continue
         got = resolve(provider)(weight.clone(), bias)(x)
         assert_close(got, x.double() @ weight.double().T + (0 if bias is None else bias.double()), "float32", "router")
 

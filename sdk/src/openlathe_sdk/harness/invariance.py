@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openlathe.kernels import OPERATORS, Operators
+from openlathe.kernels import OPERATORS, Gate, Operators
 from openlathe.plugins.registry import Registry
 from openlathe.plugins.resolve import resolve_target
 from openlathe.plugins.select import Selector, Slot
@@ -109,10 +109,10 @@ def _rotary(heads: int, kv_heads: int, size: int, turned: int) -> Callable[[Any,
     return make
 
 
-def _linear(inputs: int, outputs: int, bias: bool) -> Callable[[Any, Draw], Call]:
+def _linear(inputs: int, outputs: int, bias: bool, gate: Gate | None = None) -> Callable[[Any, Draw], Call]:
     def make(function: Any, draw: Draw) -> Call:
         x = draw.tensor(ROWS, inputs)
-        packed = function(draw.tensor(outputs, inputs), draw.tensor(outputs) if bias else None)
+        packed = function(draw.tensor(outputs, inputs), draw.tensor(outputs) if bias else None, gate)
         return lambda rows: (packed(x[rows]),)
 
     return make
@@ -158,6 +158,7 @@ _WIDTHS: dict[str, tuple[Callable[[Any, Draw], Call], ...]] = {
         _linear(100, 257, True),
         _linear(1024, 128, False),
         _linear(3072, 64, False),
+        _linear(256, 96, True, gate),
     ),
     "experts": (_experts(8, 3, 100, 96, False), _experts(2, 1, 1024, 64, True)),
     "merge_states": (_merge_states(4, 64), _merge_states(3, 33)),

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openlathe.kernels.gelu_mul import gelu_mul
+from openlathe.kernels.silu_mul import silu_mul
+
 Arguments = tuple[Any, ...]
 
 
@@ -72,10 +75,11 @@ def rotary(draw: Draw) -> Iterator[Arguments]:
 
 
 def linear(draw: Draw) -> Iterator[Arguments]:
-    """(weight, bias, x); the operator itself is a factory that takes the first two."""
-    for tokens, inputs, outputs in ((1, 64, 96), (7, 96, 64), (33, 128, 257)):
+    """(weight, bias, gate, x); the operator itself is a factory that takes the first three."""
+    for tokens, inputs, outputs in ((1, 64, 96), (7, 96, 64), (33, 128, 257), (3, 33, 20)):
         for bias in (None, draw.tensor(outputs)):
-            yield draw.tensor(outputs, inputs) / inputs**0.5, bias, draw.tensor(tokens, inputs)
+            for gates in (None, gate, silu_mul, gelu_mul)[: 1 if outputs % 2 else None]:
+                yield draw.tensor(outputs, inputs) / inputs**0.5, bias, gates, draw.tensor(tokens, inputs)
 
 
 def experts(draw: Draw) -> Iterator[Arguments]:
@@ -125,7 +129,7 @@ def cos_sin(positions: int, size: int, device: torch.device, base: float = 10_00
 
 
 #: Operators that are factories, with how many of the arguments they take; what they make takes the others.
-PACKED = {"linear": 2, "experts": 5}
+PACKED = {"linear": 3, "experts": 5}
 #: Operators whose answer is a function of their arguments.
 CASES: dict[str, Callable[[Draw], Iterator[Arguments]]] = {
     "embedding": embedding,

@@ -26,7 +26,7 @@ OPERATORS_HERE = {
     "silu_mul": gates.silu_mul,
     "gelu_mul": gates.gelu_mul,
     "rotary": rotary.rotary,
-    "linear": lambda weight, bias, x: linear.linear(weight, bias)(x),
+    "linear": lambda weight, bias, gate, x: linear.linear(weight, bias, gate)(x),
 }
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
@@ -47,7 +47,7 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 def test_operators(level: build.Level, operator: str, dtype: str) -> None:
     exact_operator = OPERATORS[operator]
     if operator == "linear":
-        exact_operator = lambda weight, bias, x: x @ weight.T + (0 if bias is None else bias)  # noqa: E731
+        exact_operator = lambda weight, bias, gate, x: OPERATORS["linear"](weight, bias, gate)(x)  # noqa: E731
     for given in CASES[operator](Draw(getattr(torch, dtype), torch.device("cpu"))):
         wide = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in given]
         exact = exact_operator(*wide)

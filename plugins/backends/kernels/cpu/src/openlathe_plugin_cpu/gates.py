@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from openlathe.kernels.gelu_mul import gelu_mul as gelu_reference
@@ -30,3 +32,7 @@ def _gate(name: str, x: Tensor) -> Tensor:
     y = empty((tokens, size), x.dtype)
     operator(name)(Gate(x.data_ptr(), y.data_ptr(), x.itemsize, x.stride(0), tokens, size))
     return y
+
+
+#: What native/panels.h calls the gates that are applied to sums before these are rounded.
+NUMBERS: dict[Callable[[Tensor], Tensor], int] = {silu_mul: 1, silu_reference: 1, gelu_mul: 2, gelu_reference: 2}

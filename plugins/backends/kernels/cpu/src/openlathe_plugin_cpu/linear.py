@@ -2,64 +2,103 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from openlathe.kernels.linear import PackedLinear, PlainLinear
+from openlathe.kernels.linear import Gate, PackedLinear, PlainLinear, gated
 
+from .calls import arguments, empty, operator
 from .loading import native
+from .memory import packed_memory
 
 #: The dtypes that the native library has functions for, and how its names spell them.
 NAMES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+
+Pack: Any = arguments("Pack", pointers="weight bias packed packed_bias", integers="inputs outputs gate")
+Linear: Any = arguments("Linear", pointers="x packed bias residual y", integers="stride rows inputs outputs gate")
+Gather: Any = arguments("Gather", pointers="ids packed y", integers="tokens inputs outputs")
 
 
 class NativeLinear:
     """Follows :class:`openlathe.kernels.linear.PackedLinear`.
 
-    An output is the sum over the inputs in their order, whatever the number of rows.
+    An output is the sum over the inputs in their order, whatever the number of rows; bias, gate and residual are
+    applied to it in float32, and the result is rounded once. ``gate`` is a number of native/panels.h.
     """
 
     weight: Tensor | None = None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        library = native()
-        self.outputs, self.inputs = weight.shape
-        weight = weight.contiguous()
-        self.packed = torch.empty(
-            library.packed_words(self.inputs, self.outputs, weight.itemsize), dtype=torch.int32, device="cpu"
-        )
-        pack = getattr(library, f"pack_{NAMES[weight.dtype]}")
-        pack(weight.data_ptr(), self.inputs, self.outputs, self.packed.data_ptr(), torch.get_num_threads())
-        self.bias: Tensor | None = None
-        if bias is not None:
-            self.bias = torch.zeros(library.padded_outputs(self.outputs), dtype=torch.float32)
-            self.bias[: self.outputs] = bias
+    def __init__(self, weight: Tensor, bias: Tensor | None, gate: int = 0) -> None:
+        rows, self.inputs = weight.shape
+        self.outputs = rows // 2 if gate else rows
         self.dtype = weight.dtype
+        self.packed, self.bias = packed(weight, bias, gate)
         self.nbytes = self.packed.nbytes + (self.bias.nbytes if self.bias is not None else 0)
-        self._addresses = (self.packed.data_ptr(), self.bias.data_ptr() if self.bias is not None else None)
-        self._multiply = getattr(library, f"linear_{NAMES[weight.dtype]}")
+        self._given = Linear(
+            packed=self.packed.data_ptr(),
+            bias=self.bias.data_ptr() if self.bias is not None else None,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            gate=gate,
+        )
+        self._multiply = operator(f"linear_{NAMES[self.dtype]}")
+        self._gather = operator(f"gather_{NAMES[self.dtype]}")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``residual`` [T, N] is added to the product; neither is changed."""
         if x.dtype != self.dtype:
             raise TypeError(f"A linear layer in {self.dtype} was given {x.dtype}.")
+        if x.shape[1] != self.inputs:
+            raise ValueError(f"A linear layer of {self.inputs} inputs was given {x.shape[1]}.")
         if x.stride(1) != 1:
             x = x.contiguous()
         rows = x.shape[0]
-        y = x.new_empty(rows, self.outputs)
-        if rows:
-            self._multiply(
-                x.data_ptr(),
-                x.stride(0),
-                *self._addresses,
-                y.data_ptr(),
-                rows,
-                self.inputs,
-                self.outputs,
-                torch.get_num_threads(),
-            )
+        y = empty((rows, self.outputs), self.dtype)
+        given = Linear.from_buffer_copy(self._given)
+        given.x, given.y, given.stride, given.rows = x.data_ptr(), y.data_ptr(), x.stride(0), rows
+        if residual is not None:
+            if residual.dtype != self.dtype or residual.shape != y.shape or not residual.is_contiguous():
+                raise ValueError(f"A residual is contiguous, [{rows}, {self.outputs}] and in {self.dtype}.")
+            given.residual = residual.data_ptr()
+        self._multiply(given)
+        return y
+
+    def gather(self, ids: Tensor) -> Tensor:
+        """Rows of the weight, which has no gate: ``ids`` [T] int64 -> [T, K]."""
+        ids = ids.contiguous()
+        y = empty((len(ids), self.inputs), self.dtype)
+        packed, size = self.packed.data_ptr(), (len(ids), self.inputs, self.outputs)
+        self._gather(Gather(ids.data_ptr(), packed, y.data_ptr(), *size))
         return y
 
 
-def linear(weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+def linear(weight: Tensor, bias: Tensor | None = None, gate: Gate | None = None) -> PackedLinear:
     """:func:`openlathe.kernels.linear.linear`; weights of other dtypes stay as they lie."""
-    return NativeLinear(weight, bias) if weight.dtype in NAMES else PlainLinear(weight, bias)
+    if weight.dtype not in NAMES:
+        return gated(PlainLinear(weight, bias), gate)
+    if number := gate_number(gate):
+        return NativeLinear(weight, bias, number)
+    return gated(NativeLinear(weight, bias), gate)
+
+
+def gate_number(gate: Gate | None) -> int:
+    """How native/panels.h numbers a gate; 0 for one that the native operators do not know."""
+    from .gates import NUMBERS  # which reads the names of dtypes here
+
+    return 0 if gate is None else NUMBERS.get(gate, 0)
+
+
+def packed(weight: Tensor, bias: Tensor | None, gate: int) -> tuple[Tensor, Tensor | None]:
+    """``weight`` [N, K] and ``bias`` [N] in panels."""
+    inputs, outputs = weight.shape[1], weight.shape[0] // 2 if gate else weight.shape[0]
+    columns, steps = native().packed_columns(outputs, gate), -(-inputs * weight.itemsize // 4)
+    weight, words = weight.contiguous(), packed_memory(4 * columns * steps)
+    given = Pack(weight=weight.data_ptr(), packed=words.data_ptr(), inputs=inputs, outputs=outputs, gate=gate)
+    room = None
+    if bias is not None:
+        bias, room = bias.float().contiguous(), torch.empty(columns, dtype=torch.float32)
+        given.bias, given.packed_bias = bias.data_ptr(), room.data_ptr()
+    operator(f"pack_{NAMES[weight.dtype]}")(given)
+    return words, room

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openlathe.kernels.linear import PackedLinear, PlainLinear
+from openlathe.kernels.linear import Gate, PackedLinear, PlainLinear, gated
 
 from .ladder import Ladder, climb
 
@@ -57,10 +57,10 @@ class InvariantLinear:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def linear(weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+def linear(weight: Tensor, bias: Tensor | None = None, gate: Gate | None = None) -> PackedLinear:
     """:func:`openlathe.kernels.linear.linear`."""
     ladder = _ladder(*weight.shape, weight.dtype, bias is not None, torch.get_num_threads())
-    return InvariantLinear(_pack(weight, bias), ladder)
+    return gated(InvariantLinear(_pack(weight, bias), ladder), gate)
 
 
 def _pack(weight: Tensor, bias: Tensor | None) -> PackedLinear:

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
-from openlathe.kernels.linear import PackedLinear, PlainLinear
+from openlathe.kernels.linear import Gate, PackedLinear, PlainLinear, gated
 
 #: The number of rows the arrangement is made for; it serves any other number as well.
 ROWS = 32
@@ -30,13 +30,13 @@ class OneDNNLinear:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
-def linear(weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+def linear(weight: Tensor, bias: Tensor | None = None, gate: Gate | None = None) -> PackedLinear:
     """:func:`openlathe.kernels.linear.linear`; keeps the weight as it lies, and logs why, where oneDNN cannot."""
     try:
-        return OneDNNLinear(weight, bias)
+        return gated(OneDNNLinear(weight, bias), gate)
     except (RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         if reason not in _refusals:
             _refusals.add(reason)
             logger.warning("Linear layers run on unpacked weights, which is slower: %s", reason)
-        return PlainLinear(weight, bias)
+        return gated(PlainLinear(weight, bias), gate)

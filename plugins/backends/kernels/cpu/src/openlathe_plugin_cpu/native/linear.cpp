@@ -2,138 +2,152 @@
 
 #include <omp.h>
 
-#include <algorithm>
-
 #include "api.h"
-#include "scratch.h"
-#include "tile.h"
+#include "panels.h"
+#include "team.h"
 
 namespace lathe {
 namespace {
 
-// Of the inputs that are multiplied with one panel after the other: what stays in the last level of the cache. The
-// panel stays in the second; a tile of the inputs lasts so long that the last level is quick enough for them.
-constexpr long CACHED_BYTES = 8 * 1024 * 1024;
+// Of the inputs that are multiplied with one panel after the other: what stays in the second level of the cache beside
+// the panel.
+constexpr long CACHED_BYTES = 512 * 1024;
+// Of packed weights that a thread takes at once, so that it reads in long streams, and pieces so small that all threads
+// are done at the same time.
+constexpr long STREAM_BYTES = 64 * 1024;
+constexpr long LEAST_PIECES = 8;
 
-// Inputs that are summed up before their sum is added to that of the inputs before them: shorter sums round less.
-// Outputs in bfloat16 would lose by it, and their own rounding hides what there is.
-template <class T>
-constexpr long SUMMED = T::per_step == 1 ? 512 : 1L << 40;
-
-long steps_of(long inputs, int per_step) { return (inputs + per_step - 1) / per_step; }
-long panels_of(long outputs) { return (outputs + PANEL - 1) / PANEL; }
-
-template <class T>
-uint32_t step_at(const typename T::element* row, long inputs, long step) {
-  uint32_t value = 0;
-  const long first = step * T::per_step;
-  std::memcpy(&value, row + first, sizeof(*row) * std::min<long>(T::per_step, inputs - first));
-  return value;
-}
-
-template <class T>
-void pack(const typename T::element* weight, long inputs, long outputs, uint32_t* packed, int threads) {
-  const long steps = steps_of(inputs, T::per_step);
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (long panel = 0; panel < panels_of(outputs); panel++)
-    for (int lane = 0; lane < PANEL; lane++) {
-      const long output = panel * PANEL + lane;
-      uint32_t* to = packed + panel * steps * PANEL + lane;
-      for (long step = 0; step < steps; step++)
-        to[step * PANEL] = output < outputs ? step_at<T>(weight + output * inputs, inputs, step) : 0;
-    }
-}
-
-template <class E>
-struct Finish {
-  const float* bias;  // null unless these are the last inputs
-  bool first;         // inputs, before which y holds nothing
-  E* y;
-  long stride, left;  // outputs from here to the end of the row
-  vf begin(int, int) const { return vf{}; }
-  void end(int row, int v, vf sum) const {
-    const long count = left - v * W;
-    if (count <= 0) return;
-    E* to = y + row * stride + v * W;
-    if (!first) sum += count >= W ? read(to) : read(to, count);
-    if (bias) sum += load<vf>(bias + v * W);  // filled up to whole panels
-    if (count >= W) write(to, sum);
-    else write(to, sum, count);
-  }
+struct Pack {
+  const void* weight;
+  const float* bias;  // or null
+  uint32_t* packed;
+  float* packed_bias;
+  int64_t inputs, outputs, gate;
 };
 
 template <class T>
-void interleave(const typename T::element* x, long stride, long inputs, int rows, uint32_t* to) {
-  const long steps = steps_of(inputs, T::per_step), whole = inputs / T::per_step;
-  for (int row = 0; row < rows; row++) {
-    const typename T::element* from = x + row * stride;
-    for (long step = 0; step < whole; step++) to[step * rows + row] = load<uint32_t>(from + step * T::per_step);
-    if (whole < steps) to[whole * rows + row] = step_at<T>(from, inputs, whole);
+void pack(const Pack& a) {
+  const Panels panels(a.inputs, a.outputs, T::per_step, a.gate);
+  const auto* weight = static_cast<const typename T::element*>(a.weight);
+#pragma omp for schedule(static) nowait
+  for (long panel = 0; panel < panels.count(); panel++) {
+    uint32_t* to = a.packed + panel * panels.words();
+    const typename T::element* rows[PANEL];
+    for (int lane = 0; lane < PANEL; lane++) {
+      const long row = panels.row(panel, lane);
+      rows[lane] = row < 0 ? nullptr : weight + row * a.inputs;
+      if (a.bias) a.packed_bias[panel * PANEL + lane] = row < 0 ? 0 : a.bias[row];
+    }
+    for (long step = 0; step < panels.steps; step++, to += PANEL)
+      for (int lane = 0; lane < PANEL; lane++) to[lane] = rows[lane] ? step_at<T>(rows[lane], a.inputs, step) : 0;
   }
 }
 
+struct Linear {
+  const void* x;
+  const uint32_t* packed;
+  const float* bias;
+  const void* residual;
+  void* y;
+  int64_t stride, rows, inputs, outputs, gate;
+};
+
+// All rows of some tiles times all panels.
 template <class T>
-void linear(const typename T::element* x, long stride, const uint32_t* packed, const float* bias,
-            typename T::element* y, long rows, long inputs, long outputs, int threads) {
-  static thread_local Scratch scratch;
-  const long steps = steps_of(inputs, T::per_step), panels = panels_of(outputs);
-  // Many rows go over one panel after the other, so that each stays in the cache for all of them.
-  const long width = 4 * rows <= ACCUMULATORS ? 2 : 1, groups = (panels + width - 1) / width;
-  const Tiles tiles(rows);
-  const bool as_it_lies = rows == 1 && inputs % T::per_step == 0;
-  uint32_t* interleaved = as_it_lies ? nullptr : scratch.room<uint32_t>(rows * steps);
-  const uint32_t* values = as_it_lies ? reinterpret_cast<const uint32_t*>(x) : interleaved;
-  const long most = std::max<long>(1, CACHED_BYTES / (MOST_ROWS * steps * 4));  // tiles that stay in the cache
-  const long blocks = (tiles.count + most - 1) / most;
-  const long chunk = std::max<long>(1, blocks * groups / (threads * 8));
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    if (interleaved) {
+class Product {
+ public:
+  using E = typename T::element;
+  Product(const Linear& a) : a_(a), panels_(a.inputs, a.outputs, T::per_step, a.gate), tiles_(a.rows) {}
+
+  void run() {
+    if (a_.rows > FEW_ROWS || a_.inputs % T::per_step) interleave_all();
+    const long most = std::max<long>(1, CACHED_BYTES / (MOST_ROWS * panels_.steps * 4)), blocks = ceil_div(tiles_.count, most);
+    const int threads = omp_get_num_threads();
+    const long piece = std::max<long>(1, std::min(STREAM_BYTES / panels_.bytes(), panels_.count() / (threads * LEAST_PIECES)));
+    const long pieces = ceil_div(panels_.count(), piece);
+#pragma omp for schedule(dynamic, 1) nowait
+    for (long unit = 0; unit < blocks * pieces; unit++) {
+      const long block = unit / pieces, from = unit % pieces * piece, to = std::min(from + piece, panels_.count());
+      const long first = block * tiles_.count / blocks, last = (block + 1) * tiles_.count / blocks;
+      for (long panel = from; panel < to; panel++)
+        multiply_panel(panel, panel + 1 < to ? panel + 1 : panel + 1 + (threads - 1) * piece, first, last);
+    }
+  }
+
+ private:
+  void interleave_all() {
+    static thread_local Scratch scratch;
+    interleaved_ = shared_room<uint32_t>(scratch, a_.rows * panels_.steps);
+    const E* x = static_cast<const E*>(a_.x);
 #pragma omp for schedule(static)
-      for (long t = 0; t < tiles.count; t++)
-        interleave<T>(x + tiles.start(t) * stride, stride, inputs, tiles.size(t), interleaved + tiles.start(t) * steps);
+    for (long t = 0; t < tiles_.count; t++)
+      interleave<T>([&](int row) { return x + (tiles_.start(t) + row) * a_.stride; }, a_.inputs, tiles_.size(t),
+                    interleaved_ + tiles_.start(t) * panels_.steps);
+  }
+
+  void multiply_panel(long panel, long next, long first, long last) const {
+    const uint32_t *w = a_.packed + panel * panels_.words();
+    const uint32_t* following = a_.packed + std::min(next, panels_.count() - 1) * panels_.words();
+    const long column = panel * panels_.width();
+    for (long t = first; t < last; t++) {
+      const long row = tiles_.start(t), at = row * a_.outputs + column;
+      const Outputs<E> out{static_cast<E*>(a_.y) + at,
+                           a_.residual ? static_cast<const E*>(a_.residual) + at : nullptr,
+                           a_.bias ? a_.bias + panel * PANEL : nullptr,
+                           a_.outputs,
+                           a_.outputs - column,
+                           a_.gate};
+      if (interleaved_)
+        multiply<T>(tiles_.size(t), Interleaved{interleaved_ + row * panels_.steps}, w, panels_.steps,
+                    ahead_of(w, following, panels_, t - first, last - first), out);
+      else
+        multiply<T>(tiles_.size(t), Strided{static_cast<const char*>(a_.x), a_.stride * static_cast<long>(sizeof(E))}, w,
+                    panels_.steps, out);
     }
-#pragma omp for schedule(dynamic, chunk)
-    for (long unit = 0; unit < blocks * groups; unit++) {
-      const long panel = unit % groups * width, column = panel * PANEL;
-      const long first = unit / groups * tiles.count / blocks, last = (unit / groups + 1) * tiles.count / blocks;
-      for (long t = first; t < last; t++)
-        for (long step = 0; step < steps; step += SUMMED<T>) {
-          const long count = std::min(SUMMED<T>, steps - step);
-          const float* added = bias && step + count == steps ? bias + column : nullptr;
-          multiply<T>(tiles.size(t), Interleaved{values + tiles.start(t) * steps + step * tiles.size(t)},
-                      packed + (panel * steps + step) * PANEL, steps * PANEL, count,
-                      static_cast<int>(std::min(width, panels - panel)),
-                      Finish<typename T::element>{added, step == 0, y + tiles.start(t) * outputs + column, outputs,
-                                                  outputs - column});
-        }
-    }
+  }
+
+  const Linear& a_;
+  const Panels panels_;
+  const Tiles tiles_;
+  uint32_t* interleaved_ = nullptr;
+};
+
+struct Gather {
+  const int64_t* ids;
+  const uint32_t* packed;
+  void* y;
+  int64_t tokens, inputs, outputs;
+};
+
+template <class T>
+void gather(const Gather& a) {
+  const Panels panels(a.inputs, a.outputs, T::per_step, NO_GATE);
+#pragma omp for schedule(static) nowait
+  for (long token = 0; token < a.tokens; token++) {
+    const uint32_t* from = a.packed + a.ids[token] / PANEL * panels.words() + a.ids[token] % PANEL;
+    typename T::element* to = static_cast<typename T::element*>(a.y) + token * a.inputs;
+    for (long step = 0; step < panels.steps; step++)
+      std::memcpy(to + step * T::per_step, from + step * PANEL,
+                  sizeof(*to) * std::min<long>(T::per_step, a.inputs - step * T::per_step));
   }
 }
 
 }  // namespace
 
-// 32-bit words of a packed weight, and floats of a bias filled up to whole panels.
-LATHE_API long packed_words(long inputs, long outputs, int bytes) {
-  return panels_of(outputs) * PANEL * steps_of(inputs, 4 / bytes);
-}
-LATHE_API long padded_outputs(long outputs) { return panels_of(outputs) * PANEL; }
+// Columns of a packed weight, filled up to whole panels: each has a float of the bias and as many words as there are
+// steps.
+LATHE_API long packed_columns(long outputs, long gate) { return Panels(0, outputs, 1, gate).count() * PANEL; }
 
-LATHE_API void pack_bfloat16(const bf16* weight, long inputs, long outputs, uint32_t* packed, int threads) {
-  pack<BFloat16>(weight, inputs, outputs, packed, threads);
-}
-LATHE_API void pack_float32(const float* weight, long inputs, long outputs, uint32_t* packed, int threads) {
-  pack<Float32>(weight, inputs, outputs, packed, threads);
-}
+LATHE_API void pack_bfloat16(const Pack* a) { pack<BFloat16>(*a); }
+LATHE_API void pack_float32(const Pack* a) { pack<Float32>(*a); }
 
-// y [rows, outputs] = x [rows, inputs], rows `stride` elements apart, times the packed weight, plus bias or null.
-LATHE_API void linear_bfloat16(const bf16* x, long stride, const uint32_t* packed, const float* bias, bf16* y, long rows,
-                               long inputs, long outputs, int threads) {
-  linear<BFloat16>(x, stride, packed, bias, y, rows, inputs, outputs, threads);
-}
-LATHE_API void linear_float32(const float* x, long stride, const uint32_t* packed, const float* bias, float* y,
-                              long rows, long inputs, long outputs, int threads) {
-  linear<Float32>(x, stride, packed, bias, y, rows, inputs, outputs, threads);
-}
+// y [rows, outputs] = gate(x [rows, inputs] times the packed weight + bias) + residual; rows of x lie `stride` elements
+// apart.
+LATHE_API void linear_bfloat16(const Linear* a) { Product<BFloat16>(*a).run(); }
+LATHE_API void linear_float32(const Linear* a) { Product<Float32>(*a).run(); }
+
+// Rows of the weight: y [tokens, inputs].
+LATHE_API void gather_bfloat16(const Gather* a) { gather<BFloat16>(*a); }
+LATHE_API void gather_float32(const Gather* a) { gather<Float32>(*a); }
 
 }  // namespace lathe

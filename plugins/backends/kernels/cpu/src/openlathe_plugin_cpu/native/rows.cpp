@@ -117,9 +117,6 @@ void add_rms_norm(const Norm& a) {
   }
 }
 
-inline vf silu(vf x) { return x / (1.f + exp(-x)); }
-inline vf gelu(vf x) { return 0.5f * x * (1.f + tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
-
 template <class E, vf GATE(vf)>
 void gate(const Gate& a) {
   const Share rows(a.tokens, a.tokens * a.size >= SHARED);

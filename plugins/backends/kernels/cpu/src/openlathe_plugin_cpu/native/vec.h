@@ -112,5 +112,7 @@ inline vf exp(vf x) {
 }
 
 inline vf tanh(vf x) { return 1.f - 2.f / (exp(2.f * x) + 1.f); }
+inline vf silu(vf x) { return x / (1.f + exp(-x)); }
+inline vf gelu(vf x) { return 0.5f * x * (1.f + tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
 
 }  // namespace lathe
