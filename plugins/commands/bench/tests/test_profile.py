@@ -150,6 +150,49 @@ def test_a_captured_step_is_one_call() -> None:
     assert {(one.name, one.category) for one in recorder.spans} == {(CAPTURED, OPERATOR), ("forward", PART)}
 
 
+class Packed:
+    def __init__(self, inner: Packed | None = None) -> None:
+        self.inner = inner
+
+    def __call__(self, x: int) -> int:
+        return x if self.inner is None else self.inner(x)
+
+
+class Weight:
+    shape = (8, 4)
+
+
+def test_packed_weights_are_noted_by_shape_and_their_parts_are_not() -> None:
+    recorder = Recorder()
+    with ExitStack() as stack:
+        linear = _operator(recorder, stack, "linear", lambda weight, inner=None: Packed(inner))
+        other = _operator(recorder, stack, "experts", lambda weight: Packed())
+        part = Packed()
+        whole = linear(Weight(), part)
+        recorder.on = True
+        assert [packed(7) for packed in (whole, linear(Weight()), other(Weight()))] == [7, 7, 7]
+        before = Packed.__call__
+    assert [span.name for span in recorder.spans if " " in span.name] == ["linear 4x8", "linear 4x8", "experts 4x8"]
+    assert Packed.__call__ is not before
+
+
+def test_operators_are_still_found_by_those_who_know_them() -> None:
+    def gate(x: int) -> int:
+        return x
+
+    gate.number = 3  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+        noted = _operator(Recorder(), stack, "silu_mul", gate)
+    assert {gate: "known"}[noted] == "known"
+    assert noted.number == 3
+    assert noted != print
+
+
+def test_a_packed_cache_would_hide_operators(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "profile", "--model", str(tiny_checkpoint), "--packed-cache-dir", "/nowhere"]) == 2
+    assert "leave it out" in capsys.readouterr().err
+
+
 def test_a_profile_of_an_engine(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, trace = tmp_path / "profile.json", tmp_path / "trace.json"
     flags = ["--input-len", "8", "--output-len", "5", "--batch-size", "2", "--num-iters", "2", "--enforce-eager"]
@@ -166,6 +209,7 @@ def test_a_profile_of_an_engine(tiny_checkpoint: Path, tmp_path: Path, capsys: p
     calls = {name: entry["calls"] for name, entry in decode["operators"].items()}
     assert calls["attend"] == calls["write_kv"] == 8 * 2, "two layers"
     assert calls["linear 64x256"] == 8 * 2 * 2, "queries, keys and values; gate and up"
+    assert calls["linear 64x871"] == 8, "the output head"
     assert {event["ph"] for event in json.loads(trace.read_text())["traceEvents"]} == {"M", "X"}
     shown = capsys.readouterr().out
     assert "prefill: 2 steps" in shown

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openlathe.api import say
+from openlathe.spi import ConfigError
 
 from .datasets import random_ids
 from .flags import add_engine, add_refusals, add_results, at_least, check_room, engine_config
@@ -59,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
 def _generate(args: argparse.Namespace, recorder: Recorder) -> None:
     """Runs batches of new prompts, the last ones with the recorder on."""
     config = engine_config(args)
+    if config.packed_cache_dir is not None:
+        raise ConfigError(
+            "--packed-cache-dir brings packed weights past the operators that are to be seen; leave it out."
+        )
     from openlathe.api import LLM, SamplingParams
 
     llm = LLM(**config.to_dict(), policy=args.policy)

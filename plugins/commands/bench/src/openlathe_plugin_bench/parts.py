@@ -137,36 +137,53 @@ def _encoding(recorder: Recorder, step: Callable[..., Any]) -> Callable[..., Any
 
 def _operator(recorder: Recorder, stack: ExitStack, name: str, operator: Any) -> Any:
     """An operator whose calls are noted; of one that packs weights, the calls of what it answers with."""
-    if name == "capture":
-        return _capturing(recorder, operator)
-    timed = recorder.timed(name, OPERATOR, operator)
-    labels: dict[int, str] = {}
+    return _capturing(recorder, operator) if name == "capture" else _Noted(recorder, stack, name, operator)
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        answer = timed(*args, **kwargs)
+
+class _Noted:
+    """An operator in its place: it has its attributes, and equals it where providers look each other up."""
+
+    def __init__(self, recorder: Recorder, stack: ExitStack, name: str, operator: Any) -> None:
+        self._recorder, self._stack, self._name, self._operator = recorder, stack, name, operator
+        self._timed = recorder.timed(name, OPERATOR, operator)
+        self._labels: dict[int, str] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self._timed(*args, **kwargs)
         if callable(answer):
-            labels[id(answer)] = f"{name} {_shape(args)}"
-            _note_calls(recorder, stack, type(answer), labels)
+            self._labels[id(answer)] = f"{self._name} {_shape(args)}"
+            _note_calls(self._recorder, self._stack, type(answer), self._labels)
         return answer
 
-    return run
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operator, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or bool(self._operator == other)
+
+    def __hash__(self) -> int:
+        return hash(self._operator)
 
 
 def _note_calls(recorder: Recorder, stack: ExitStack, packed: type, labels: dict[int, str]) -> None:
-    """Has the calls of ``packed``'s instances noted, each under its label; once for a class."""
-    if hasattr(packed.__call__, "noted"):
-        return
+    """Has the calls of ``packed``'s instances noted that have a label; once for a class."""
     call = packed.__call__
-    timers: dict[str, Callable[..., Any]] = {}
+    known: list[dict[int, str]] | None = getattr(call, "labels", None)
+    if known is not None:
+        if not any(labels is other for other in known):
+            known.append(labels)
+        return
+    tables, timers = [labels], dict[str, Callable[..., Any]]()
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        label = labels.get(id(self), packed.__name__)
-        timed = timers.get(label)
-        if timed is None:
-            timed = timers[label] = recorder.timed(label, OPERATOR, call)
-        return timed(self, *args, **kwargs)
+        label = next((table[id(self)] for table in tables if id(self) in table), None)
+        if label is None:  # a part of another one, that has its label
+            return call(self, *args, **kwargs)
+        if label not in timers:
+            timers[label] = recorder.timed(label, OPERATOR, call)
+        return timers[label](self, *args, **kwargs)
 
-    run.noted = True  # type: ignore[attr-defined]
+    run.labels = tables  # type: ignore[attr-defined]
     _set(stack, packed, "__call__", run)
 
 
