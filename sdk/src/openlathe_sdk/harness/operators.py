@@ -85,14 +85,16 @@ def linear(draw: Draw) -> Iterator[Arguments]:
 def experts(draw: Draw) -> Iterator[Arguments]:
     """(gate_up, down, gate, their biases, x, chosen, weights); the operator is a factory that takes the first five.
 
-    One token, few of them for many experts, and so many that every expert has some.
+    One token, few of them for many experts, so many that every expert has some, and odd sizes.
     """
-    for tokens, count, top_k, hidden, inner in ((1, 8, 2, 64, 48), (7, 32, 4, 96, 40), (60, 4, 3, 64, 100)):
+    shapes = ((1, 8, 2, 64, 48), (7, 32, 4, 96, 40), (60, 4, 3, 64, 100), (9, 6, 2, 33, 35))
+    for tokens, count, top_k, hidden, inner in shapes:
         matrices = draw.tensor(count, 2 * inner, hidden) / hidden**0.5, draw.tensor(count, hidden, inner) / inner**0.5
         for biases in ((None, None), (draw.tensor(count, 2 * inner), draw.tensor(count, hidden))):
             scores = draw.tensor(tokens, count, dtype=torch.float32).softmax(-1)
             weights, chosen = scores.topk(top_k)
-            yield *matrices, gate, *biases, draw.tensor(tokens, hidden), chosen, weights
+            for gates in (gate, silu_mul, gelu_mul):
+                yield *matrices, gates, *biases, draw.tensor(tokens, hidden), chosen, weights
 
 
 def gate(x: Tensor) -> Tensor:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 import pytest
 import torch
-from openlathe_plugin_cpu import attend, build, facts, gates, linear, loading, norms, rotary
+from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, loading, norms, rotary
 
-from openlathe.kernels import OPERATORS
+from openlathe.kernels import OPERATORS, Gate
 from openlathe.kernels.attend import AttendPlan
 from openlathe.kernels.attend import attend as reference
 from openlathe.kernels.pages import layout_of, rows_of
 from openlathe.spi import DeviceFacts, FullKV, KernelQuery, KVPages
-from openlathe_sdk.harness.operators import CASES, Draw
+from openlathe_sdk.harness.invariance import PARTS, threads
+from openlathe_sdk.harness.operators import CASES, PACKED, Draw
 from openlathe_sdk.harness.tolerance import assert_close
 
 pytestmark = pytest.mark.skipif(bool(build.why_missing()), reason=build.why_missing() or "compiled")
@@ -26,8 +28,10 @@ OPERATORS_HERE = {
     "silu_mul": gates.silu_mul,
     "gelu_mul": gates.gelu_mul,
     "rotary": rotary.rotary,
-    "linear": lambda weight, bias, gate, x: linear.linear(weight, bias, gate)(x),
+    "linear": linear.linear,
+    "experts": experts.experts,
 }
+GATES = [OPERATORS["silu_mul"], OPERATORS["gelu_mul"]]
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 
@@ -42,16 +46,19 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     loading.native.cache_clear()
 
 
+def answer(function: Any, operator: str, given: Sequence[Any]) -> Any:
+    """Of an operator, or of what it makes of its first arguments."""
+    packed = PACKED.get(operator, 0)
+    return function(*given[:packed])(*given[packed:]) if packed else function(*given)
+
+
 @dtypes
 @pytest.mark.parametrize("operator", OPERATORS_HERE)
 def test_operators(level: build.Level, operator: str, dtype: str) -> None:
-    exact_operator = OPERATORS[operator]
-    if operator == "linear":
-        exact_operator = lambda weight, bias, gate, x: OPERATORS["linear"](weight, bias, gate)(x)  # noqa: E731
     for given in CASES[operator](Draw(getattr(torch, dtype), torch.device("cpu"))):
         wide = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in given]
-        exact = exact_operator(*wide)
-        got = OPERATORS_HERE[operator](*given)
+        exact = answer(OPERATORS[operator], operator, wide)
+        got = answer(OPERATORS_HERE[operator], operator, given)
         for part, truth in zip(*((x if isinstance(x, tuple) else (x,)) for x in (got, exact)), strict=True):
             assert_close(part, truth, dtype, f"{operator} on {level.name}")
 
@@ -62,6 +69,46 @@ def test_long_products(level: build.Level, dtype: str) -> None:
     draw = Draw(getattr(torch, dtype), torch.device("cpu"))
     weight, x = draw.tensor(70, 5001) / 5001**0.5, draw.tensor(150, 5001)
     assert_close(linear.linear(weight, None)(x), x.double() @ weight.double().T, dtype, level.name)
+
+
+@dtypes
+@pytest.mark.parametrize("gate", [None, *GATES])
+def test_rows_of_linear_layers_keep_apart(level: build.Level, dtype: str, gate: Gate | None) -> None:
+    """Bit by bit, whatever the number of rows and of threads, with a residual that is added before rounding."""
+    draw = Draw(getattr(torch, dtype), torch.device("cpu"))
+    weight, bias, x = draw.tensor(140, 1501) / 1501**0.5, draw.tensor(140), draw.tensor(150, 1501)
+    packed = linear.linear(weight, bias, gate)
+    residual = draw.tensor(*packed(x).shape)
+    whole = packed(x, residual)
+    exact = OPERATORS["linear"](weight.double(), bias.double(), gate)(x.double()) + residual.double()
+    assert_close(whole, exact, dtype, level.name)
+    for count in (1, 3):
+        with threads(count):
+            for start, end in PARTS:
+                assert torch.equal(packed(x[start:end], residual[start:end]), whole[start:end])
+
+
+@dtypes
+@pytest.mark.parametrize("gate", GATES)
+def test_tokens_of_experts_keep_apart(level: build.Level, dtype: str, gate: Gate) -> None:
+    """Bit by bit, whoever else goes to the same experts."""
+    draw = Draw(getattr(torch, dtype), torch.device("cpu"))
+    layer = experts.experts(draw.tensor(6, 80, 100) / 10, draw.tensor(6, 100, 40) / 6, gate)
+    weights, chosen = draw.tensor(150, 6, dtype=torch.float32).softmax(-1).topk(3)
+    x = draw.tensor(150, 100)
+    whole = layer(x, chosen, weights)
+    for count in (1, 3):
+        with threads(count):
+            for start, end in PARTS:
+                part = layer(x[start:end], chosen[start:end], weights[start:end])
+                assert torch.equal(part, whole[start:end])
+
+
+@dtypes
+def test_rows_of_a_packed_weight(level: build.Level, dtype: str) -> None:
+    weight = Draw(getattr(torch, dtype), torch.device("cpu")).tensor(70, 33)
+    ids = torch.tensor([69, 0, 31, 32, 31])
+    assert torch.equal(linear.NativeLinear(weight, None).gather(ids), weight[ids])
 
 
 @dtypes
@@ -116,4 +163,4 @@ def as_hnd(pages: KVPages, plan: AttendPlan) -> Iterator[torch.Tensor]:
 
 def test_a_cache_of_another_dtype_is_refused() -> None:
     query = KernelQuery(operator="attend", device=DeviceFacts(), dtype="bfloat16", kv_dtype="float32")
-    assert facts.refuse_attention(query) == ("it reads a cache of bfloat16 alone, not of float32",)
+    assert facts.refuse_attention(query) == ("it reads a cache of bfloat16 or int8, not of float32",)

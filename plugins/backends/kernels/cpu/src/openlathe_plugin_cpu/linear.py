@@ -12,6 +12,7 @@ from openlathe.kernels.linear import Gate, PackedLinear, PlainLinear, gated
 from .calls import arguments, empty, operator
 from .loading import native
 from .memory import packed_memory
+from .stored import Stored
 
 #: The dtypes that the native library has functions for, and how its names spell them.
 NAMES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
@@ -21,30 +22,36 @@ Linear: Any = arguments("Linear", pointers="x packed bias residual y", integers=
 Gather: Any = arguments("Gather", pointers="ids packed y", integers="tokens inputs outputs")
 
 
-class NativeLinear:
+class NativeLinear(Stored):
     """Follows :class:`openlathe.kernels.linear.PackedLinear`.
 
     An output is the sum over the inputs in their order, whatever the number of rows; bias, gate and residual are
     applied to it in float32, and the result is rounded once. ``gate`` is a number of native/panels.h.
     """
 
+    FACTS = ("outputs", "inputs", "gate", "kind")
+    MEMORY = ("packed", "bias")
     weight: Tensor | None = None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, gate: int = 0) -> None:
         rows, self.inputs = weight.shape
         self.outputs = rows // 2 if gate else rows
-        self.dtype = weight.dtype
+        self.gate, self.kind = gate, NAMES[weight.dtype]
         self.packed, self.bias = packed(weight, bias, gate)
+        self.ready()
+
+    def ready(self) -> None:
+        self.dtype = getattr(torch, self.kind)
         self.nbytes = self.packed.nbytes + (self.bias.nbytes if self.bias is not None else 0)
         self._given = Linear(
             packed=self.packed.data_ptr(),
             bias=self.bias.data_ptr() if self.bias is not None else None,
             inputs=self.inputs,
             outputs=self.outputs,
-            gate=gate,
+            gate=self.gate,
         )
-        self._multiply = operator(f"linear_{NAMES[self.dtype]}")
-        self._gather = operator(f"gather_{NAMES[self.dtype]}")
+        self._multiply = operator(f"linear_{self.kind}")
+        self._gather = operator(f"gather_{self.kind}")
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """``residual`` [T, N] is added to the product; neither is changed."""
@@ -90,15 +97,19 @@ def gate_number(gate: Gate | None) -> int:
     return 0 if gate is None else NUMBERS.get(gate, 0)
 
 
-def packed(weight: Tensor, bias: Tensor | None, gate: int) -> tuple[Tensor, Tensor | None]:
-    """``weight`` [N, K] and ``bias`` [N] in panels."""
-    inputs, outputs = weight.shape[1], weight.shape[0] // 2 if gate else weight.shape[0]
+def packed(weight: Tensor, bias: Tensor | None, gate: int = 0) -> tuple[Tensor, Tensor | None]:
+    """``weight`` [..., N, K] and ``bias`` [..., N] in panels, one matrix after the other."""
+    rows, inputs = weight.shape[-2:]
+    outputs = rows // 2 if gate else rows
     columns, steps = native().packed_columns(outputs, gate), -(-inputs * weight.itemsize // 4)
-    weight, words = weight.contiguous(), packed_memory(4 * columns * steps)
-    given = Pack(weight=weight.data_ptr(), packed=words.data_ptr(), inputs=inputs, outputs=outputs, gate=gate)
-    room = None
-    if bias is not None:
-        bias, room = bias.float().contiguous(), torch.empty(columns, dtype=torch.float32)
-        given.bias, given.packed_bias = bias.data_ptr(), room.data_ptr()
-    operator(f"pack_{NAMES[weight.dtype]}")(given)
+    matrices = weight.contiguous().view(-1, rows, inputs)
+    words = packed_memory(4 * len(matrices) * columns * steps).view(len(matrices), -1)
+    biases = None if bias is None else bias.float().contiguous().view(len(matrices), rows)
+    room = None if bias is None else torch.empty(len(matrices), columns, dtype=torch.float32)
+    pack = operator(f"pack_{NAMES[weight.dtype]}")
+    for i, matrix in enumerate(matrices):
+        given = Pack(matrix.data_ptr(), packed=words[i].data_ptr(), inputs=inputs, outputs=outputs, gate=gate)
+        if biases is not None and room is not None:
+            given.bias, given.packed_bias = biases[i].data_ptr(), room[i].data_ptr()
+        pack(given)
     return words, room

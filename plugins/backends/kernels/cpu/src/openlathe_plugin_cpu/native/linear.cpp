@@ -12,10 +12,6 @@ namespace {
 // Of the inputs that are multiplied with one panel after the other: what stays in the second level of the cache beside
 // the panel.
 constexpr long CACHED_BYTES = 512 * 1024;
-// Of packed weights that a thread takes at once, so that it reads in long streams, and pieces so small that all threads
-// are done at the same time.
-constexpr long STREAM_BYTES = 64 * 1024;
-constexpr long LEAST_PIECES = 8;
 
 struct Pack {
   const void* weight;
@@ -57,13 +53,14 @@ template <class T>
 class Product {
  public:
   using E = typename T::element;
-  Product(const Linear& a) : a_(a), panels_(a.inputs, a.outputs, T::per_step, a.gate), tiles_(a.rows) {}
+  explicit Product(const Linear& a) : a_(a), panels_(a.inputs, a.outputs, T::per_step, a.gate), tiles_(a.rows) {}
 
   void run() {
     if (a_.rows > FEW_ROWS || a_.inputs % T::per_step) interleave_all();
-    const long most = std::max<long>(1, CACHED_BYTES / (MOST_ROWS * panels_.steps * 4)), blocks = ceil_div(tiles_.count, most);
+    const long most = std::max<long>(1, CACHED_BYTES / (MOST_ROWS * panels_.steps * 4));
+    const long blocks = ceil_div(tiles_.count, most);
     const int threads = omp_get_num_threads();
-    const long piece = std::max<long>(1, std::min(STREAM_BYTES / panels_.bytes(), panels_.count() / (threads * LEAST_PIECES)));
+    const long piece = piece_of(panels_, threads);
     const long pieces = ceil_div(panels_.count(), piece);
 #pragma omp for schedule(dynamic, 1) nowait
     for (long unit = 0; unit < blocks * pieces; unit++) {

@@ -41,6 +41,13 @@ uint32_t step_at(const typename T::element* row, long inputs, long step) {
   return value;
 }
 
+// Panels that a thread takes at once: so many that it reads in long streams, and so few that all threads are done at the
+// same time.
+inline long piece_of(const Panels& panels, int threads) {
+  constexpr long STREAM_BYTES = 64 * 1024, LEAST_PIECES = 8;
+  return std::max<long>(1, std::min(STREAM_BYTES / panels.bytes(), panels.count() / (threads * LEAST_PIECES)));
+}
+
 // -- rows ----------------------------------------------------------------------------------------------------------
 
 // Rows as they lie, `stride` bytes apart.
