@@ -17,7 +17,10 @@ from openlathe.config import EngineConfig
 from openlathe.engine.packed_cache import PackedCache, key_of
 from openlathe.engine.packed_file import PackedFile, PackedWriter, StoredModule, Unusable
 from openlathe.engine.weights import load_model, weight_facts
+from openlathe.kernels.linear import Gate
+from openlathe.kernels.silu_mul import silu_mul
 from openlathe.layers.context import build_context
+from openlathe.layers.linear import MergedLinear
 from openlathe.plugins.assemble import assemble
 from openlathe.plugins.plan import Plan, make_plan
 from openlathe.spi import ConfigError
@@ -29,33 +32,34 @@ LAYOUT = ["first"]
 
 
 class Turned:
-    """A packed weight that is its transpose."""
+    """A packed weight that is its transpose, and gates what it multiplies."""
 
     weight: Tensor | None = None
 
-    def __init__(self, turned: Tensor, bias: Tensor | None) -> None:
-        self.turned, self.bias = turned, bias
+    def __init__(self, turned: Tensor, bias: Tensor | None, gated: bool) -> None:
+        self.turned, self.bias, self.gated = turned, bias, gated
         self.nbytes = turned.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         y = x @ self.turned
-        return y if self.bias is None else y + self.bias
+        y = y if self.bias is None else y + self.bias
+        return silu_mul(y) if self.gated else y
 
     @classmethod
     def layout(cls) -> str:
         return LAYOUT[0]
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return {}, {"turned": self.turned} | ({} if self.bias is None else {"bias": self.bias})
+        return {"gated": self.gated}, {"turned": self.turned} | ({} if self.bias is None else {"bias": self.bias})
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        return cls(tensors["turned"], tensors.get("bias"))
+        return cls(tensors["turned"], tensors.get("bias"), facts["gated"])
 
 
-def turned_linear(weight: Tensor, bias: Tensor | None = None) -> Turned:
+def turned_linear(weight: Tensor, bias: Tensor | None = None, gate: Gate | None = None) -> Turned:
     PACKED.append(tuple(weight.shape))
-    return Turned(weight.T.contiguous(), bias)
+    return Turned(weight.T.contiguous(), bias, gate is not None)
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +118,9 @@ def test_the_second_start_packs_nothing_and_has_the_same_weights(tmp_path: Path,
     assert_same(plain, second)
     assert weight_facts(second) == weight_facts(plain)
     assert not [name for name, _ in second.named_parameters() if "_proj" in name]
+    gates = [module.packed.gated for module in second.modules() if isinstance(module, MergedLinear)]
+    assert gates == [True] * 2
+    assert all(module.gate is None for module in second.modules() if isinstance(module, MergedLinear))
     assert [file.suffix for file in cache.iterdir()] == [".packed"]
 
 

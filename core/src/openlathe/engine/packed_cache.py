@@ -54,7 +54,7 @@ class PackedCache:
         if not found:
             logger.info("None of this model's packed weights can be kept: their operators have no form for it.")
         for name, weight in found.items():
-            modules[name].restore(weight)  # type: ignore[operator]
+            modules[name].restore(weight, gated=file.modules[name].gated)  # type: ignore[operator]
         return set(modules.values())
 
     def _weight(self, file: PackedFile, name: str, entry: StoredModule) -> StoredWeight:
@@ -90,8 +90,9 @@ class PackedCache:
         if self._writer is None or not hasattr(module, "restore") or not isinstance(weight, StoredWeight):
             return
         facts, tensors = weight.stored()
-        kind = type(weight)
-        entry = StoredModule(target=f"{kind.__module__}:{kind.__qualname__}", layout=kind.layout(), facts=facts)
+        kind, gated = type(weight), getattr(module, "gate", None) is None
+        target = f"{kind.__module__}:{kind.__qualname__}"
+        entry = StoredModule(target=target, layout=kind.layout(), gated=gated, facts=facts)
         self._writer.add(name, entry, tensors)
         module.packed = None  # type: ignore[assignment]
 

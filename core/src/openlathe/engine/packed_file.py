@@ -11,7 +11,6 @@ import hashlib
 import json
 import mmap
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -44,10 +43,11 @@ class StoredTensor:
 
 @dataclass(kw_only=True)
 class StoredModule:
-    """A module's packed weight; ``target`` is its class as an import string."""
+    """A module's packed weight; ``target`` is its class as an import string, ``gated`` tells that it needs no gate."""
 
     target: str
     layout: str
+    gated: bool = True
     facts: dict[str, Any]
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
 
@@ -58,8 +58,8 @@ class PackedWriter:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        self._file, self._scratch = os.fdopen(descriptor, "wb", buffering=0), Path(name)
+        self._scratch = path.with_name(f".{path.name}-{os.getpid()}")
+        self._file = self._scratch.open("wb", buffering=0)
         self._modules: dict[str, StoredModule] = {}
 
     def add(self, module: str, entry: StoredModule, tensors: Mapping[str, Tensor]) -> None:

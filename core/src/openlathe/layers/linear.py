@@ -54,10 +54,13 @@ class Linear(nn.Module):
     def pack(self) -> None:
         self.method.pack(self)
 
-    def restore(self, packed: Any) -> None:
-        """Takes what an earlier :meth:`pack` has made; the layer keeps no parameter and waits for none."""
+    def restore(self, packed: Any, *, gated: bool) -> None:
+        """Takes what an earlier :meth:`pack` has made, ``gated`` where the gate is part of it; the layer keeps no
+        parameter and waits for none."""
         for name, _ in list(self.named_parameters(recurse=False)):
             setattr(self, name, None)
+        if gated:
+            self.gate = None
         self.packed = packed
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ memory twice. A layer may bring methods of its own, or leave the ones here to ac
 - ``weight_parts() -> {(parameter, shard): shape}``: the tensors it waits for;
 - ``load_weight(parameter, shard, tensor)``: takes one of them;
 - ``pack()``: called once when it has them all;
-- ``restore(packed)``: called instead of the last two, with the ``packed`` that an earlier ``pack()`` has left.
+- ``restore(packed, gated)``: called instead of the last two, with the ``packed`` that an earlier ``pack()`` has left
+  and whether it had no ``gate`` left besides.
 """
 
 from __future__ import annotations

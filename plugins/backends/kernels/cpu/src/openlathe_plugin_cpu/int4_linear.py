@@ -12,15 +12,18 @@ from .calls import arguments, empty, operator
 from .int8_linear import checked, padded
 from .loading import native
 from .memory import packed_memory
+from .stored import Stored
 
 Arguments = arguments(
     "Int4Linear", pointers="x packed bias y", integers="bytes stride rows inputs outputs group half zeros"
 )
 
 
-class NativeInt4Linear:
+class NativeInt4Linear(Stored):
     """Follows :class:`openlathe.kernels.linear.PackedLinear`; equals the reference to the last bit."""
 
+    FACTS = ("outputs", "inputs", "group", "is_half", "has_zeros")
+    MEMORY = ("packed", "bias")
     weight: Tensor | None = None
 
     def __init__(self, weight: Tensor, scales: Tensor, zeros: Tensor | None, bias: Tensor | None) -> None:
@@ -34,6 +37,9 @@ class NativeInt4Linear:
             *(self.inputs, self.outputs, self.group, self.packed.data_ptr(), torch.get_num_threads()),
         )
         self.bias = None if bias is None else padded(bias)
+        self.ready()
+
+    def ready(self) -> None:
         self.nbytes = self.packed.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:

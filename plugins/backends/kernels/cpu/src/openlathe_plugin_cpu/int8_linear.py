@@ -12,13 +12,16 @@ from .calls import arguments, empty, operator
 from .linear import NAMES
 from .loading import native
 from .memory import packed_memory
+from .stored import Stored
 
 Arguments = arguments("Int8Linear", pointers="x packed scales bias y", integers="bytes stride rows inputs outputs")
 
 
-class NativeInt8Linear:
+class NativeInt8Linear(Stored):
     """Follows :class:`openlathe.kernels.linear.PackedLinear`; equals the reference to the last bit."""
 
+    FACTS = ("outputs", "inputs")
+    MEMORY = ("packed", "scales", "bias")
     weight: Tensor | None = None
 
     def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor | None) -> None:
@@ -31,6 +34,9 @@ class NativeInt8Linear:
         )
         self.scales = padded(scales)
         self.bias = None if bias is None else padded(bias)
+        self.ready()
+
+    def ready(self) -> None:
         self.nbytes = sum(item.nbytes for item in (self.packed, self.scales, self.bias) if item is not None)
 
     def __call__(self, x: Tensor) -> Tensor:
