@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,8 @@ def test_files_behind_links_are_forgotten_and_read(tmp_path: Path) -> None:
     forget([blob])
     read([blob])
     assert blob.read_bytes() == b"x" * 100_000
+
+
+def test_the_load_client_imports_no_tensor_library() -> None:
+    program = "import sys, openlathe_plugin_bench.bench_serve; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,13 +35,8 @@ class Losses:
 
         Distributions are compared in float64.
         """
-        slices = zip(
-            targets.split(_SLICE),
-            candidate.split(_SLICE),
-            [None] * len(targets) if reference is None else reference.split(_SLICE),
-            strict=False,
-        )
-        for tokens, own, other in slices:
+        others = repeat(None) if reference is None else reference.split(_SLICE)
+        for tokens, own, other in zip(targets.split(_SLICE), candidate.split(_SLICE), others, strict=False):
             q = own.double().log_softmax(-1)
             self.candidate += (-q.gather(1, tokens[:, None])[:, 0]).tolist()
             if other is not None:
