@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from openlathe.kernels.experts import GroupedExperts, PackedExperts
@@ -67,7 +66,7 @@ def experts(
     gate_up_bias: Tensor | None = None,
     down_bias: Tensor | None = None,
 ) -> PackedExperts:
-    """:func:`openlathe.kernels.experts.experts`; gates that the native operators do not know run between two of them."""
+    """:func:`openlathe.kernels.experts.experts`; gates without a native function run between two linear layers."""
     number = gate_number(gate)
     if number and gate_up.dtype in NAMES:
         return NativeExperts(gate_up, down, number, gate_up_bias, down_bias)

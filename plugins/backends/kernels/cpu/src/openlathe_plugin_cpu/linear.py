@@ -57,14 +57,15 @@ class NativeLinear(Stored):
         """``residual`` [T, N] is added to the product; neither is changed."""
         if x.dtype != self.dtype:
             raise TypeError(f"A linear layer in {self.dtype} was given {x.dtype}.")
-        if x.shape[1] != self.inputs:
-            raise ValueError(f"A linear layer of {self.inputs} inputs was given {x.shape[1]}.")
-        if x.stride(1) != 1:
-            x = x.contiguous()
-        rows = x.shape[0]
+        rows, inputs = x.shape
+        if inputs != self.inputs:
+            raise ValueError(f"A linear layer of {self.inputs} inputs was given {inputs}.")
+        stride, step = x.stride()
+        if step != 1:
+            x, stride = x.contiguous(), inputs
         y = empty((rows, self.outputs), self.dtype)
         given = Linear.from_buffer_copy(self._given)
-        given.x, given.y, given.stride, given.rows = x.data_ptr(), y.data_ptr(), x.stride(0), rows
+        given.x, given.y, given.stride, given.rows = x.data_ptr(), y.data_ptr(), stride, rows
         if residual is not None:
             if residual.dtype != self.dtype or residual.shape != y.shape or not residual.is_contiguous():
                 raise ValueError(f"A residual is contiguous, [{rows}, {self.outputs}] and in {self.dtype}.")
