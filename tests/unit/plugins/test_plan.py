@@ -181,7 +181,7 @@ def sizes(plan):
 
 
 def test_limits_come_from_the_model_the_device_and_the_use(acme, monkeypatch):
-    assert sizes(acme.plan()) == (1024, 128, 2048)
+    assert sizes(acme.plan()) == (1024, 128, 256)
     assert sizes(acme.plan(offline=True)) == (1024, 256, 4096)
     monkeypatch.setattr(plan_module, "detect", lambda device: DeviceFacts(type="cuda"))
     assert sizes(acme.plan()) == (1024, 256, 8192)
@@ -200,7 +200,7 @@ def test_one_step_size_follows_the_other(acme):
 
 def test_without_chunked_prefill_the_longest_prompt_fits_a_step(acme):
     acme.write_config()
-    assert acme.plan(enable_chunked_prefill=False, max_model_len=1000).max_num_batched_tokens == 2048
+    assert acme.plan(enable_chunked_prefill=False, max_model_len=1000).max_num_batched_tokens == 1000
 
 
 def test_more_than_the_model_was_made_for_is_refused(acme):

@@ -41,16 +41,18 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 
 def _check_types(params: msgspec.Struct) -> None:
     """Raises ``InvalidRequest`` for a field that is not of its type: structs made in Python take anything."""
-    for name, type in _types(params.__class__).items():
+    for name, (type, default) in _types(params.__class__).items():
+        if (value := getattr(params, name)) is default:
+            continue
         try:
-            msgspec.convert(getattr(params, name), type)
+            msgspec.convert(value, type)
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"{name} has the wrong type: {error}.", param=name) from None
 
 
 @cache
-def _types(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(struct)}
+def _types(struct: type[msgspec.Struct]) -> dict[str, tuple[Any, Any]]:
+    return {field.name: (field.type, field.default) for field in msgspec.structs.fields(struct)}
 
 
 class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):

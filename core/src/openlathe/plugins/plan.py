@@ -249,13 +249,16 @@ def _notes(config: EngineConfig, reading: ModelConfig, max_model_len: int, pools
 def _step_sizes(
     config: EngineConfig, device: DeviceFacts, max_model_len: int, offline: bool, whole: bool
 ) -> tuple[int, int]:
-    """Most requests and most tokens of one step. A CPU gains little from large steps, a server wants short ones.
+    """Most requests and most tokens of one step.
+
+    A CPU computes as fast as it can from some 64 tokens on. A server's steps are no longer than that is worth: whoever
+    decodes waits for the prompts that are computed in the same step, and the first prompts for the last.
 
     ``whole``: prompts are not split, so that the longest one has to fit.
     """
     on_cpu = device.type == "cpu"
     seqs = config.max_num_seqs or (128 if on_cpu and not offline else 256)
-    tokens = config.max_num_batched_tokens or (8192 if not on_cpu else 4096 if offline else 2048)
+    tokens = config.max_num_batched_tokens or (8192 if not on_cpu else 4096 if offline else 256)
     if whole and config.max_num_batched_tokens is None:
         tokens = max(tokens, max_model_len)
     if whole and tokens < max_model_len:

@@ -33,9 +33,9 @@ def checked(request: Request, sent: dict[str, Any], kind: type[T]) -> T:
     """``sent`` as ``kind``, its fields held against the tables of :mod:`.fields`."""
     body = convert(sent, kind)
     unknown = check_fields(sent, frozenset(kind.__struct_fields__))
-    for name in kind.__struct_fields__:
-        if isinstance(inner := getattr(body, name), msgspec.Struct):
-            unknown += [f"{name}.{key}" for key in sent[name] if key not in inner.__struct_fields__]
+    for name, value in sent.items():
+        if isinstance(value, dict) and isinstance(inner := getattr(body, name, None), msgspec.Struct):
+            unknown += [f"{name}.{key}" for key in value if key not in inner.__struct_fields__]
     request.state.unknown_fields = unknown
     if unknown:
         logger.info("%s: a request has fields that are unknown here: %s.", request.url.path, header_value(unknown))
