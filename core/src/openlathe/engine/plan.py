@@ -31,12 +31,12 @@ class PlanDraft:
     budget: int
     requests: dict[str, Request] = field(default_factory=dict)
 
-    def schedule(self, request: Request, num_tokens: int) -> None:
-        """Gives ``num_tokens`` of the budget; a request whose last token is reached samples the next one."""
+    def schedule(self, request: Request, num_tokens: int, missing: int) -> None:
+        """Gives ``num_tokens`` of the budget to a request that misses ``missing``; who gets all samples the next one."""
         self.plan.scheduled[request.id] = num_tokens
         self.requests[request.id] = request
         self.budget -= num_tokens
-        if num_tokens == request.num_missing_tokens:
+        if num_tokens == missing:
             self.plan.sampled.append(request.id)
             request.num_pending_tokens += 1
         request.num_computed_tokens += num_tokens

@@ -147,8 +147,9 @@ class Scheduler:
 
     def _schedule_running(self, draft: PlanDraft) -> None:
         """One token each to those that decode, so that a long prompt holds nobody up, and then the rest."""
-        for request in sorted(self.running, key=lambda request: request.num_missing_tokens > 1):
-            num_tokens = self._chunk(request, draft)
+        wanted = [(request, request.num_missing_tokens) for request in self.running]
+        for request, missing in sorted(wanted, key=lambda wants: wants[1] > 1):
+            num_tokens = self._chunk(missing, draft)
             if request.status is not Status.RUNNING or not num_tokens:
                 continue
             added = self._extend_or_preempt(request, draft)
@@ -156,11 +157,11 @@ class Scheduler:
                 continue
             if any(added):
                 draft.plan.new_blocks[request.id] = added
-            draft.schedule(request, num_tokens)
+            draft.schedule(request, num_tokens, missing)
 
-    def _chunk(self, request: Request, draft: PlanDraft) -> int:
-        """Tokens of the request for this step; a long prompt leaves some of the budget where others wait."""
-        missing, threshold = request.num_missing_tokens, self.limits.long_prefill_token_threshold
+    def _chunk(self, missing: int, draft: PlanDraft) -> int:
+        """Of the tokens a request misses those for this step; a long prompt leaves some where others wait."""
+        threshold = self.limits.long_prefill_token_threshold
         if missing > threshold and self.limits.chunked_prefill and self._somebody_could_join():
             missing = threshold
         return min(missing, draft.budget)
@@ -221,7 +222,8 @@ class Scheduler:
             self.running.append(request)
             request.parent = None
             draft.plan.new.append(_new_request(request, hit))
-            draft.schedule(request, self._chunk(request, draft))
+            missing = request.num_missing_tokens
+            draft.schedule(request, self._chunk(missing, draft), missing)
 
     def _find_room(self, request: Request, draft: PlanDraft) -> PrefixHit | None:
         """Takes the request's blocks, from less important requests if need be; None where it has to wait.
