@@ -58,9 +58,8 @@ class AttentionState:
     def plan(self, inputs: StepInputs, on_device: DeviceInputs) -> ModelBatch:
         """Each backend's plan of a step, for every layer that it serves."""
         unpaged = len(self._backends) - len(self.groups)
-        positions = on_device.positions
-        tables = on_device.block_tables + [positions.new_empty((len(inputs.rows), 0), dtype=torch.int32)] * unpaged
-        slot_mappings = on_device.slot_mappings + [positions.new_empty(0)] * unpaged
+        tables = on_device.block_tables + [on_device.seq_lens[:, None][:, :0]] * unpaged
+        slot_mappings = on_device.slot_mappings + [on_device.positions[:0]] * unpaged
         plans = [
             backend.plan(
                 AttentionBatch(
