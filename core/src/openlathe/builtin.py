@@ -67,6 +67,7 @@ def openlathe_kernels() -> Iterable[KernelSpec]:
             refuse="openlathe.builtin:refuse_reductions" if operator in REDUCTIONS else None,
             priority=-100,
         )
+            kv_dtypes=("float32", "bfloat16", "float16", "int8"),
 
 
 def refuse_reductions(query: KernelQuery) -> tuple[str, ...]:

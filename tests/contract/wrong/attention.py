@@ -113,6 +113,16 @@ class IgnoresTheSinks(_Wrong):
         return super().attend(q, layer, plan, sinks=None)
 
 
+class ForgetsTheScales(_Wrong):
+    """Takes the bytes of rounded keys and values for what they stand for."""
+
+    def attend(self, q, layer, plan):
+        pages = layer.pages
+        if pages.k.dtype == torch.int8:
+            pages = KVPages(*(page[..., :-4].float() for page in pages))
+        return super().attend(q, layer, plan, pages)
+
+
 class KeepsTheFirstLayer(_Wrong):
     """Finds in the plan what the layer before left there."""
 

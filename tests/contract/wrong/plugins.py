@@ -91,6 +91,7 @@ BACKENDS = {
     "ignores-the-window": "IgnoresTheWindow",
     "ignores-the-soft-cap": "IgnoresTheSoftCap",
     "ignores-the-sinks": "IgnoresTheSinks",
+    "forgets-the-scales": "ForgetsTheScales",
     "keeps-the-first-layer": "KeepsTheFirstLayer",
     "trusts-the-bounds": "TrustsTheBounds",
     "shares-too-much": "SharesTooMuch",
@@ -156,11 +157,13 @@ FUNCTIONS = {
         "experts_by_the_rows",
     ),
     "merge_states": ("merge_into_nan",),
-    "write_kv": ("write_heads_first",),
+    "write_kv": ("write_heads_first", "write_lanes_by_rows", "write_with_one_scale"),
     "attend": (
         "attend_at_once",
         "attend_scaled",
         "attend_causally",
+        "attend_to_lanes_by_rows",
+        "attend_without_scales",
         "attend_without_window",
         "attend_without_soft_cap",
         "attend_with_late_sinks",
@@ -180,6 +183,7 @@ kernels = _plugin(
             target=f"wrong.operators:{function}",
             features=frozenset({"sliding_window", "soft_cap", "sinks", "lse"} if operator.startswith("attend") else ()),
             batch_invariant="_by_the_" in function,
+            kv_dtypes=(),
         )
         for operator, functions in FUNCTIONS.items()
         for function in functions

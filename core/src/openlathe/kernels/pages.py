@@ -1,9 +1,9 @@
 """How keys and values lie in their pages: the named layouts, and keys and values rounded to eight bits.
 
-P slots a page and D elements a row. ``hnd`` is [kv_heads, P, D] and ``nhd`` [P, kv_heads, D]. ``lanes`` suits processors
-whose vectors hold LANES words of 32 bits, of which one takes ``pair`` neighbouring elements: of a key, LANES keys side
-by side, [kv_heads, P / LANES, D / pair, LANES, pair]; of a value, as many neighbouring values, [kv_heads, P / pair, D,
-pair]. So neither is rearranged or summed across lanes to be multiplied.
+P slots a page and D elements a row. ``hnd`` is [kv_heads, P, D] and ``nhd`` [P, kv_heads, D]. ``lanes`` is for vectors
+of LANES words of 32 bits: ``pair`` neighbouring elements of a key make a word, and LANES keys lie side by side,
+[kv_heads, P / LANES, D / pair, LANES, pair]; of values the same element of ``pair`` neighbours makes a word, [kv_heads,
+P / pair, D, pair]. So neither is rearranged to be multiplied, and nothing is summed across lanes.
 
 A row rounded to int8 is followed by its scale, four bytes that are a float32, and is one of D + 4 elements to a layout.
 """
@@ -63,7 +63,7 @@ def layout_of(name: str, kv: FullKV, block_size: int, dtype: torch.dtype) -> KVL
 
 
 def by_token(pages: KVPages, layout: str) -> KVPages:
-    """Views [blocks, outer, inner, kv_heads, ...]: slot s of a page is ``[s // inner, s % inner]``, and what follows the
+    """Views [blocks, outer, inner, kv_heads, ...]: slot s of a page is ``[s // inner, s % inner]``; what follows the
     heads, flattened, are the elements of a row."""
     k, v = pages
     if layout == "lanes":
@@ -89,7 +89,7 @@ def value_size(pages: KVPages, layout: str) -> int:
 
 
 def quantise(rows: Tensor) -> Tensor:
-    """``rows`` [..., D] -> [..., D + 4] int8: whole numbers up to 127 in size, and the scale that they are multiples of.
+    """``rows`` [..., D] -> [..., D + 4] int8: whole numbers up to 127 in size, then the scale they are multiples of.
 
     Symmetric, one scale a row, rounded half to even.
     """

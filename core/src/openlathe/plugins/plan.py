@@ -85,7 +85,13 @@ class Plan:
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the KV cache over all layers."""
         elements = sum(group.spec.elements_per_token * len(group.layers) for group in self.kv_groups)
-        return elements * _ITEM_BYTES.get(self.kv_dtype, 1)
+        return elements * _ITEM_BYTES.get(self.kv_dtype, 1) + (self._scale_bytes if self.kv_dtype == "int8" else 0)
+
+    @property
+    def _scale_bytes(self) -> int:
+        """Of the scales of one token's keys and values, over all layers."""
+        specs = ((group.spec, len(group.layers)) for group in self.kv_groups)
+        return sum(2 * 4 * spec.kv_heads * layers for spec, layers in specs if isinstance(spec, kv.FullKV))
 
     def model_config(self) -> ModelConfig:
         """The model's own reading of config.json; raises ``CheckpointError`` for what it cannot serve."""

@@ -25,6 +25,10 @@ class Tied(AmbiguousProvider):
     """Several candidates can serve with the same priority."""
 
 
+#: Operators that a KV dtype concerns.
+OVER_PAGES = frozenset({"write_kv", "attend"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """A candidate that was not chosen, and why, as clauses for people."""
@@ -198,6 +202,8 @@ def refusals(provider: Provider, query: Query) -> tuple[str, ...]:
         reasons = _device_reasons(spec, query) + _cache_reasons(spec, query)
     elif isinstance(spec, KernelSpec) and isinstance(query, KernelQuery):
         reasons = _device_reasons(spec, query)
+        if spec.operator in OVER_PAGES:
+            reasons += _one_of("KV dtype", query.kv_dtype, spec.kv_dtypes)
     elif isinstance(spec, ModelSpec) and isinstance(query, ModelQuery) and spec.own_layers:
         reasons = _batch_reasons(False, query.batch_invariant)
         if query.quantization:

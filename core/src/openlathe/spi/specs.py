@@ -172,8 +172,9 @@ class AttentionBackendSpec(Spec):
 class KernelSpec(Spec):
     """A provider of one operator of :mod:`openlathe.kernels`, for given devices and dtypes (empty: any).
 
-    ``batch_invariant``: what it answers for a token depends on that token (and the keys it sees) alone, to the last
-    bit, whatever stands beside it in the step. ``--batch-invariant`` chooses among those that declare it.
+    ``kv_dtypes`` are those of the pages that ``write_kv`` and ``attend`` are given. ``batch_invariant``: what it
+    answers for a token depends on that token (and the keys it sees) alone, to the last bit, whatever stands beside it
+    in the step. ``--batch-invariant`` chooses among those that declare it.
     """
 
     kind: ClassVar[str] = "kernel"
@@ -181,6 +182,7 @@ class KernelSpec(Spec):
     operator: str
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    kv_dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     features: frozenset[str] = frozenset()
     batch_invariant: bool = False
 

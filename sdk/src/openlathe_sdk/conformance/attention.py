@@ -119,6 +119,14 @@ def test_sinks(provider: Provider) -> None:
     bench.step([(first, 1), (second, 6)])
 
 
+@dtypes
+def test_a_cache_of_int8(provider: Provider, dtype: str) -> None:
+    """Prompts, chunks and single tokens over keys and values that were rounded on their way in."""
+    bench = Bench(provider, dtype, kv_dtype="int8")
+    first, second = bench.sequences(20, 3)
+    bench.step([(first, 1), (second, 6), (bench.pool.sequence(), 40)])
+
+
 def test_layers_share_a_plan(provider: Provider) -> None:
     """The plan is of the step, not of the layer: what one layer leaves in it does not reach the next."""
     bench = bench_of(provider, num_layers=3)

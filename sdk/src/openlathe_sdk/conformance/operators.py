@@ -15,11 +15,11 @@ from openlathe.kernels.pages import LAYOUTS, PLAIN_LAYOUTS, layout_of
 from openlathe.plugins.resolve import resolve
 from openlathe.spi import AttentionBatch, FullKV, KernelQuery, KernelSpec, KVPages, Provider
 
-from ..harness.attention import Heads, Truth
+from ..harness.attention import Heads, Truth, TruthOfRounded, poisoned
 from ..harness.latent_attention import KeysAsValues
 from ..harness.operators import CASES, PACKED, Draw
 from ..harness.paging import Cached, Pool
-from ..harness.tolerance import assert_close
+from ..harness.tolerance import assert_close, tolerance_of
 from ..harness.under_test import device_of, facts_of, require, skip_if_refused
 from . import only
 
@@ -127,6 +127,23 @@ def test_write_kv(provider: Provider, dtype: str, layout: str) -> None:
         assert torch.equal(mine.view(torch.uint8), truth.view(torch.uint8))
 
 
+@only(operator="write_kv")
+@dtypes
+@layouts
+def test_write_kv_rounded(provider: Provider, dtype: str, layout: str) -> None:
+    """To int8, a scale a row behind it, bit by bit; a row of zeros has the scale zero."""
+    _require_layout(provider, layout)
+    draw = _draw(_spec(provider), dtype, "int8")
+    got, exact = (_pages(draw, layout, kv_heads=2, dim_k=32, dim_v=48, dtype=torch.int8) for _ in range(2))
+    slots = torch.randperm(NUM_PAGES * BLOCK_SIZE, generator=torch.Generator().manual_seed(1))[:21].to(draw.device)
+    k, v = draw.view(21, 2, 32), draw.view(21, 2, 48)
+    k[3] = 0
+    resolve(provider)(k, v, got, slots, layout)
+    OPERATORS["write_kv"](k, v, exact, slots, layout)
+    for mine, truth in zip(got, exact, strict=True):
+        assert torch.equal(mine, truth)
+
+
 @only(operator="attend")
 @dtypes
 @layouts
@@ -134,6 +151,17 @@ def test_write_kv(provider: Provider, dtype: str, layout: str) -> None:
 def test_attend(provider: Provider, dtype: str, layout: str, heads: int, kv_heads: int) -> None:
     """Prompts, chunks and single tokens in one batch over shuffled pages that hold NaN where nothing was written."""
     _check_attend(provider, dtype, layout, Heads(heads, kv_heads))
+
+
+@only(operator="attend")
+@dtypes
+@layouts
+@pytest.mark.parametrize("features", [{}, {"window": 7}, {"soft_cap": 0.7}], ids=str)
+def test_attend_to_rounded(provider: Provider, dtype: str, layout: str, features: dict[str, Any]) -> None:
+    """Keys and values in int8 count as what they were rounded to."""
+    for feature in features:
+        require(_spec(provider).features, {"window": "sliding_window"}.get(feature, feature), "the feature")
+    _check_attend(provider, dtype, layout, Heads(), kv_dtype=torch.int8, **features)
 
 
 @only(operator="attend")
@@ -212,17 +240,27 @@ def test_attend_latent(provider: Provider, dtype: str, heads: int, latent: int, 
 
 
 def _check_attend(
-    provider: Provider, dtype: str, layout: str, shape: Heads, *, causal: bool = True, slack: int = 0, **features: Any
+    provider: Provider,
+    dtype: str,
+    layout: str,
+    shape: Heads,
+    *,
+    kv_dtype: torch.dtype | None = None,
+    causal: bool = True,
+    slack: int = 0,
+    **features: Any,
 ) -> None:
     """Of ``attend``, or of ``attend_latent`` where values are keys' first elements and pages one tensor."""
     spec = _spec(provider)
     over_latents = spec.operator == "attend_latent"
     if not over_latents:
         _require_layout(provider, layout)
-    draw = _draw(spec, dtype)
-    pages = _pages(draw, layout, shape.kv_heads, shape.dim_k, shape.dim_v)
+    rounded = kv_dtype == torch.int8
+    draw = _draw(spec, dtype, "int8" if rounded else dtype)
+    pages = _pages(draw, layout, shape.kv_heads, shape.dim_k, shape.dim_v, kv_dtype)
     pool = Pool(NUM_PAGES, BLOCK_SIZE, device=draw.device)
-    truth = (KeysAsValues if over_latents else Truth)(shape, draw.dtype, draw.device, seed=3)
+    truths = KeysAsValues if over_latents else TruthOfRounded if rounded else Truth
+    truth = truths(shape, draw.dtype, draw.device, seed=3)
     sequences = [pool.sequence() for _ in range(5)]
 
     def write(scheduled: list[tuple[Cached, int]], slack: int = 0) -> tuple[AttentionBatch, Tensor]:
@@ -249,21 +287,18 @@ def _check_attend(
         out, lse = attend(q, pages.k.squeeze(1) if over_latents else pages, plan, return_lse=wants_lse, **features)
         exact, exact_lse = truth.expected(scheduled, q, causal=causal, **features)
         assert out.dtype == q.dtype
-        assert_close(out, exact, dtype, "out")
+        within = tolerance_of(dtype, rounded=rounded)
+        assert_close(out, exact, within, "out")
         if wants_lse:
             assert lse is not None
             assert lse.dtype == torch.float32
-            assert_close(lse, exact_lse, dtype, "lse")
+            assert_close(lse, exact_lse, within, "lse")
 
 
-def _pages(draw: Draw, layout: str, kv_heads: int, dim_k: int, dim_v: int) -> KVPages:
+def _pages(draw: Draw, layout: str, kv_heads: int, dim_k: int, dim_v: int, dtype: torch.dtype | None = None) -> KVPages:
     """Pages full of NaN."""
-    shapes = layout_of(layout, FullKV(kv_heads=kv_heads, dim_k=dim_k, dim_v=dim_v), BLOCK_SIZE, draw.dtype)
-    k, v = (
-        torch.full((NUM_PAGES, *shape), torch.nan, dtype=draw.dtype, device=draw.device)
-        for shape in (shapes.k_shape, shapes.v_shape)
-    )
-    return KVPages(k, v)
+    kv = FullKV(kv_heads=kv_heads, dim_k=dim_k, dim_v=dim_v)
+    return poisoned(layout_of(layout, kv, BLOCK_SIZE, dtype or draw.dtype), NUM_PAGES, dtype or draw.dtype, draw.device)
 
 
 def _require_layout(provider: Provider, layout: str) -> None:
@@ -275,10 +310,12 @@ def _spec(provider: Provider) -> KernelSpec:
     return provider.spec
 
 
-def _draw(spec: KernelSpec, dtype: str) -> Draw:
+def _draw(spec: KernelSpec, dtype: str, kv_dtype: str | None = None) -> Draw:
     require(spec.dtypes, dtype, "the dtype")
+    if kv_dtype is not None:
+        require(spec.kv_dtypes, kv_dtype, "the KV dtype")
     device = device_of(spec)
-    query = KernelQuery(operator=spec.operator, device=facts_of(device), dtype=dtype, kv_dtype=dtype)
+    query = KernelQuery(operator=spec.operator, device=facts_of(device), dtype=dtype, kv_dtype=kv_dtype or dtype)
     skip_if_refused(spec, query)
     return Draw(getattr(torch, dtype), device)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from openlathe.kernels.pages import dequantise, quantise
 from openlathe.layers.context import BuildContext
 from openlathe.plugins.resolve import resolve
 from openlathe.spi import (
@@ -17,6 +18,7 @@ from openlathe.spi import (
     AttentionQuery,
     EncoderOnly,
     FullKV,
+    KVLayout,
     KVPages,
     Provider,
     SlidingKV,
@@ -24,7 +26,7 @@ from openlathe.spi import (
 
 from ..reference.attention import attention
 from .paging import Cached, Pool, without_cache
-from .tolerance import assert_close
+from .tolerance import assert_close, tolerance_of
 from .under_test import device_of, facts_of, require, skip_if_refused
 
 Scheduled = Sequence[tuple[Cached, int]]
@@ -40,6 +42,15 @@ class Heads(NamedTuple):
 
 
 HEADS = Heads()
+
+
+def poisoned(layout: KVLayout, num_pages: int, dtype: torch.dtype, device: torch.device) -> KVPages:
+    """Pages that hold NaN wherever nothing was written, as scales where they are of int8."""
+    fill = -1 if dtype == torch.int8 else torch.nan
+    k, v = (
+        torch.full((num_pages, *shape), fill, dtype=dtype, device=device) for shape in (layout.k_shape, layout.v_shape)
+    )
+    return KVPages(k, v)
 
 
 class Truth:
@@ -92,6 +103,20 @@ class Truth:
         return torch.randn(shape, generator=self._generator).to(self.dtype).to(self.device)
 
 
+class TruthOfRounded(Truth):
+    """Keys and values are what is left of them in a cache of int8."""
+
+    def expected(self, scheduled: Scheduled, q: Tensor, **features: Any) -> tuple[Tensor, Tensor]:
+        exact = self._keys, self._values
+        self._keys, self._values = (
+            {sequence: dequantise(quantise(rows)) for sequence, rows in kept.items()} for kept in exact
+        )
+        try:
+            return super().expected(scheduled, q, **features)
+        finally:
+            self._keys, self._values = exact
+
+
 @dataclass
 class Layer:
     """An attention layer as a backend sees it; follows :class:`openlathe.spi.AttentionLayer`."""
@@ -126,6 +151,7 @@ class Bench:
     encoder: bool = False
     num_layers: int = 1
     num_pages: int = 64
+    kv_dtype: str | None = None
     layers: list[Layer] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,11 +161,12 @@ class Bench:
         self._require_declared(spec, kv)
         self.device = device_of(spec)
         dtype = getattr(torch, self.dtype)
-        context = BuildContext(dtype=dtype, kv_dtype=dtype, device=self.device, block_size=self.block_size)
+        kv_dtype = getattr(torch, self.kv_dtype or self.dtype)
+        context = BuildContext(dtype=dtype, kv_dtype=kv_dtype, device=self.device, block_size=self.block_size)
         self.backend = resolve(self.provider)(kv, self.shape.heads, self.block_size, context)
         self.pool = Pool(self.num_pages, self.block_size, device=self.device)
         self.truths = [self._truth(dtype, seed=layer) for layer in range(self.num_layers)]
-        self.layers = [self._layer(kv, dtype, truth) for truth in self.truths]
+        self.layers = [self._layer(kv, kv_dtype, truth) for truth in self.truths]
 
     def step(self, scheduled: Scheduled, **batch: Any) -> list[Tensor]:
         """Runs one step through every layer, asserts what they answer, and returns it."""
@@ -151,7 +178,8 @@ class Bench:
             got = self.backend.run(*(tensor.clone() for tensor in drawn), layer, plan)
             expected, _ = truth.expected(scheduled, drawn[0], **layer.features())
             assert got.dtype == drawn[0].dtype, f"attention answers in {got.dtype}"
-            assert_close(got, expected, self.dtype, f"attention of layer {index}")
+            within = tolerance_of(self.dtype, rounded=self.kv_dtype == "int8")
+            assert_close(got, expected, within, f"attention of layer {index}")
             answers.append(got.clone())
         return answers
 
@@ -173,7 +201,8 @@ class Bench:
         return forked
 
     def _truth(self, dtype: torch.dtype, *, seed: int) -> Truth:
-        return Truth(self.shape, dtype, self.device, seed=seed)
+        truths = TruthOfRounded if self.kv_dtype == "int8" else Truth
+        return truths(self.shape, dtype, self.device, seed=seed)
 
     def _kv(self) -> FullKV | EncoderOnly:
         shape = self.shape
@@ -192,7 +221,7 @@ class Bench:
         features = frozenset(name for name, needed in wanted.items() if needed)
         require(spec.kv, type(kv).__name__, "the KV spec")
         require(spec.dtypes, self.dtype, "the dtype")
-        require(spec.kv_dtypes, self.dtype, "the KV dtype")
+        require(spec.kv_dtypes, self.kv_dtype or self.dtype, "the KV dtype")
         for feature in features:
             require(spec.features, feature, "the feature")
         for size in {self.shape.dim_k, self.shape.dim_v}:
@@ -202,7 +231,7 @@ class Bench:
         query = AttentionQuery(
             device=facts_of(device_of(spec)),
             dtype=self.dtype,
-            kv_dtype=self.dtype,
+            kv_dtype=self.kv_dtype or self.dtype,
             kv=kv,
             num_heads=self.shape.heads,
             block_size=self.block_size,
@@ -212,13 +241,8 @@ class Bench:
 
     def _layer(self, kv: FullKV | EncoderOnly, dtype: torch.dtype, truth: Truth) -> Layer:
         """Its pages hold NaN wherever nothing was written, so that one value too many spoils the answer."""
-        layout = self.backend.kv_layout(kv)
-        k, v = (
-            torch.full((self.num_pages, *shape), torch.nan, dtype=dtype, device=self.device)
-            for shape in (layout.k_shape, layout.v_shape)
-        )
         return Layer(
-            pages=KVPages(k, v),
+            pages=poisoned(self.backend.kv_layout(kv), self.num_pages, dtype, self.device),
             scale=self.shape.dim_k**-0.5,
             num_heads=self.shape.heads,
             window=self.window,

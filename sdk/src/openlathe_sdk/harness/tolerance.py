@@ -23,6 +23,12 @@ TOLERANCES: dict[str, Tolerance] = {
 }
 
 
+def tolerance_of(dtype: str, *, rounded: bool) -> str:
+    """Whose tolerance holds for attention in ``dtype``: keys and values ``rounded`` to int8 are multiplied by whole
+    numbers of two bytes, which are as exact as float16."""
+    return "float16" if rounded and dtype == "float32" else dtype
+
+
 def assert_close(got: Tensor, expected: Tensor, dtype: str, what: str) -> None:
     """Equal shapes, and values within the tolerance of ``dtype``; NaN is never within it, infinities must be equal."""
     assert got.shape == expected.shape, f"{what} has the shape {list(got.shape)} instead of {list(expected.shape)}"

@@ -37,7 +37,7 @@ WORDS: dict[str, dict[str, frozenset[str]]] = {
         "features": frozenset({"sliding_window", "soft_cap", "sinks", "lse", "shared_prefix", "graph_capture"}),
         "operators": OPERATORS,
     },
-    "kernel": {"operator": OPERATORS, "devices": DEVICES, "dtypes": DTYPES},
+    "kernel": {"operator": OPERATORS, "devices": DEVICES, "dtypes": DTYPES, "kv_dtypes": DTYPES},
     "chat-template": {"supports": frozenset({"tools", "system", "reasoning", "score"})},
     "kv-offload": {"tier": frozenset({"host", "disk", "remote"})},
     "grammar": {"sources": frozenset({"json_schema", "regex", "choice", "ebnf"})},

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, loading, norms, rotary
+from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, loading, norms, rotary, write_kv
 
 from openlathe.kernels import OPERATORS, Gate
 from openlathe.kernels.attend import AttendPlan
 from openlathe.kernels.attend import attend as reference
 from openlathe.kernels.pages import layout_of, rows_of
 from openlathe.spi import DeviceFacts, FullKV, KernelQuery, KVPages
+from openlathe_sdk.harness.attention import poisoned
 from openlathe_sdk.harness.invariance import PARTS, threads
 from openlathe_sdk.harness.operators import CASES, PACKED, Draw
-from openlathe_sdk.harness.tolerance import assert_close
+from openlathe_sdk.harness.tolerance import assert_close, tolerance_of
 
 pytestmark = pytest.mark.skipif(bool(build.why_missing()), reason=build.why_missing() or "compiled")
 
@@ -138,6 +139,24 @@ def test_attention(
     got = attend.attend(q, pages, plan, scale=0.15, return_lse=True, **features)
     for part, truth in zip(got, exact, strict=True):
         assert_close(part, truth, dtype, f"attend on {level.name}")
+
+
+@dtypes
+@pytest.mark.parametrize("features", [{}, {"window": 90}, {"soft_cap": 2.0}], ids=str)
+def test_attention_to_rounded(level: build.Level, dtype: str, features: dict) -> None:
+    """By bytes where the instruction set has them, by floats elsewhere."""
+    draw = Draw(getattr(torch, dtype), torch.device("cpu"))
+    plan = attend_plan([700, 40, 131], [3, 40, 1], 16, "lanes")
+    blocks = plan.block_table.numel()
+    shapes = layout_of("lanes", FullKV(kv_heads=2, dim_k=48, dim_v=80), 16, torch.int8)
+    pages = poisoned(shapes, blocks, torch.int8, draw.device)
+    k, v, slots = draw.tensor(blocks * 16, 2, 48), draw.tensor(blocks * 16, 2, 80), torch.arange(blocks * 16)
+    write_kv.write_kv(k, v, pages, slots, "lanes")
+    wide = KVPages(*(rows.double() for rows in as_hnd(pages, plan)))
+    q = draw.tensor(44, 6, 48)
+    exact, _ = reference(q.double(), wide, replace(plan, layout="hnd"), scale=0.15, **features)
+    got, _ = attend.attend(q, pages, plan, scale=0.15, **features)
+    assert_close(got, exact, tolerance_of(dtype, rounded=True), f"attend on {level.name}")
 
 
 def attend_plan(lengths: list[int], queries: list[int], block_size: int, layout: str) -> AttendPlan:

@@ -14,7 +14,7 @@ def openlathe_attention_backends() -> Iterable[AttentionBackendSpec]:
         summary="block tables, on the operators write_kv and attend",
         target="openlathe_plugin_paged.backend:PagedAttention",
         kv=("FullKV", "SlidingKV"),
-        kv_dtypes=("float32", "bfloat16", "float16"),
+        kv_dtypes=("float32", "bfloat16", "float16", "int8"),
         features=frozenset({"sliding_window", "soft_cap", "sinks", "graph_capture"}),
         operators=("write_kv", "attend"),
         batch_invariant=True,

@@ -102,6 +102,8 @@ def steps(page: Tensor, layout: str) -> tuple[int, int, int]:
 def _function(dtype: torch.dtype, kv_dtype: torch.dtype, layout: str) -> str | None:
     if dtype in NAMES and kv_dtype == dtype:
         return f"attend_{NAMES[dtype]}"
+    if dtype in NAMES and kv_dtype == torch.int8 and layout == "lanes":
+        return f"attend_int8_{NAMES[dtype]}"
     return None
 
 

@@ -24,9 +24,9 @@ def refuse(query: KernelQuery) -> tuple[str, ...]:
 
 
 def refuse_attention(query: KernelQuery) -> tuple[str, ...]:
-    """Keys and values are read as they lie, in the dtype of the queries."""
-    if query.kv_dtype != query.dtype:
-        return (f"it reads a cache of {query.dtype} alone, not of {query.kv_dtype}",)
+    """Keys and values are read as they lie, in the dtype of the queries or rounded to int8."""
+    if query.kv_dtype not in (query.dtype, "int8"):
+        return (f"it reads a cache of {query.dtype} or int8, not of {query.kv_dtype}",)
     return refuse(query)
 
 

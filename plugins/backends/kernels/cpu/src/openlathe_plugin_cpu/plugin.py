@@ -10,6 +10,7 @@ from openlathe.spi import KernelSpec, hookimpl
 #: Before the operators on plain torch.
 FASTER = 10
 DTYPES = ("bfloat16", "float32")
+KV_DTYPES = ("bfloat16", "float32", "float16", "int8")
 
 #: Operator -> the module that has it, and a line for lists.
 OPERATORS: dict[str, tuple[str, str]] = {
@@ -33,8 +34,9 @@ OPERATORS: dict[str, tuple[str, str]] = {
 FACTS: dict[str, dict[str, Any]] = {
     "capture": {"dtypes": ()},
     "embedding": {"dtypes": ()},
-    "write_kv": {"dtypes": ()},
+    "write_kv": {"dtypes": (), "kv_dtypes": KV_DTYPES},
     "attend": {
+        "kv_dtypes": KV_DTYPES,
         "features": frozenset({"sliding_window", "soft_cap", "sinks", "lse"}),
         "refuse": "openlathe_plugin_cpu.facts:refuse_attention",
     },

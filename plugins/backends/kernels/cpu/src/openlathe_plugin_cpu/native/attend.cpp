@@ -33,14 +33,15 @@ class Worker {
   // `rows`: the most that a tile has over all its heads.
   Worker(const Attend& a, long rows, Scratch& memory)
       : a_(a), steps_(Pages<T>::steps(a)), row_words_(steps_ * T::planes * T::words), width_((a.dim_v + LANES - 1) / LANES * LANES),
-        pages_(a, memory.room<uint32_t>(Pages<T>::words(a) + rows * row_words_ + ROWS * (BLOCK + BLOCK + 3) + 2 * Sums::words(rows, width_))) {
+        pages_(a, memory.room<uint32_t>(Pages<T>::words(a) + rows * (row_words_ + 2) + ROWS * (2 * BLOCK + 1) + BLOCK + 2 * Sums::words(rows, width_))) {
     uint32_t* at = memory.room<uint32_t>(0) + Pages<T>::words(a);
     queries_ = at, at += rows * row_words_;
     scores_ = reinterpret_cast<float*>(at), at += ROWS * BLOCK;
     weights_ = at, at += ROWS * BLOCK;
     unit_ = reinterpret_cast<float*>(at), at += ROWS;
-    offset_ = reinterpret_cast<int32_t*>(at), at += ROWS;
-    at += ROWS;
+    value_scales_ = reinterpret_cast<float*>(at), at += BLOCK;
+    query_scales_ = reinterpret_cast<float*>(at), at += rows;
+    offset_ = reinterpret_cast<int32_t*>(at), at += rows;
     part_ = reinterpret_cast<float*>(at);
     all_ = reinterpret_cast<float*>(at) + Sums::words(rows, width_);
   }
@@ -102,12 +103,46 @@ class Worker {
     uint32_t* to = queries_ + (head * tile_.rows + first) * row_words_;
     for (long row = first; row < first + count; row++) {
       const E* from = static_cast<const E*>(a_.q) + token(row) * a_.q_token + head_of(head, row) * a_.q_head;
-      for (long step = 0; step < steps_; step++) {
-        uint32_t word = 0;
-        std::memcpy(&word, from + step * T::per_step, std::min<long>(T::per_step, a_.dim_k - step * T::per_step) * sizeof(E));
-        to[step * count + row - first] = word;
+      if constexpr (T::planes == 2) {
+        halve(from, head * tile_.rows + row, to + 2 * (row - first), 2 * count);
+      } else if constexpr (T::scaled) {
+        for (long step = 0; step < steps_; step++)
+          for (long i = 0; i < T::per_step; i++)
+            store(to + (step * count + row - first) * T::words + i, single(from[step * T::per_step + i]));
+      } else {
+        for (long step = 0; step < steps_; step++) {
+          uint32_t word = 0;
+          std::memcpy(&word, from + step * T::per_step, std::min<long>(T::per_step, a_.dim_k - step * T::per_step) * sizeof(E));
+          to[step * count + row - first] = word;
+        }
       }
     }
+  }
+
+  // A row as whole numbers of two bytes, the high ones before the low ones, `stride` words from step to step.
+  void halve(const E* from, long row, uint32_t* to, long stride) {
+    float most = 0;
+    for (long i = 0; i < a_.dim_k; i++) most = std::fmax(most, std::fabs(single(from[i])));
+    const float limit = 127 * T::HIGH, inverse = most > 0 ? limit / most : 0.f;
+    int32_t total = 0;
+    for (long step = 0; step < steps_; step++, to += stride) {
+      int8_t high[T::per_step], low[T::per_step];
+      for (int i = 0; i < T::per_step; i++) {
+        const int whole = static_cast<int>(std::rint(single(from[step * T::per_step + i]) * inverse));
+        const int above = (whole + T::HIGH / 2) >> 7;
+        high[i] = static_cast<int8_t>(above), low[i] = static_cast<int8_t>(whole - above * T::HIGH);
+        total += whole;
+      }
+      std::memcpy(to, high, 4), std::memcpy(to + 1, low, 4);
+    }
+    query_scales_[row] = most / limit;
+    offset_[row] = total * 128;
+  }
+
+  static float single(float x) { return x; }
+  static float single(bf16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x) << 16;
+    return load<float>(&bits);
   }
 
   void block(long head, long at, Sums sums) {
@@ -117,10 +152,13 @@ class Worker {
     constexpr auto rows = std::make_integer_sequence<int, most_rows<T>()>{};
     for (long p = 0; p < pieces.count; p++) {
       const long first = pieces.start(p);
-      score_rows<T>(pieces.size(p), queries_ + (head * tile_.rows + first) * row_words_, keys, steps_, offset_ + first,
-                    scores_ + first * BLOCK, rows);
+      score_rows<T>(pieces.size(p), queries_ + (head * tile_.rows + first) * row_words_, keys, steps_,
+                    offset_ + head * tile_.rows + first, scores_ + first * BLOCK, rows);
     }
-    for (long row = 0; row < tile_.rows; row++) soften(row, at, keys, sums);
+    if constexpr (T::scaled)
+      for (long i = values.first * 4; i < values.end * 4; i++)
+        scales_of_four(values.at[i / 4] + i % 4 * Pages<T>::value_stride(a_) + a_.dim_v, value_scales_ + 4 * i);
+    for (long row = 0; row < tile_.rows; row++) soften(head, row, at, keys, sums);
     for (long p = 0; p < pieces.count; p++) {
       const long first = pieces.start(p);
       mix_rows<T>(pieces.size(p), weights_ + first * T::planes * T::weight_words, values, Pages<T>::value_stride(a_),
@@ -129,16 +167,18 @@ class Worker {
   }
 
   // Scores of one row at positions from `at` on -> weights, with what that does to the sums so far.
-  void soften(long row, long at, const Block& keys, Sums& sums) {
+  void soften(long head, long row, long at, const Block& keys, Sums& sums) {
     const Sight seen = sight(a_, tile_.request, tile_.row + row);
     const long begin = keys.first * LANES, end = keys.end * LANES;
     float* scores = scores_ + row * BLOCK;
     const bool whole = seen.first <= at + begin && at + end - 1 <= seen.last;
-    const float scale = static_cast<float>(a_.scale), cap = static_cast<float>(a_.soft_cap);
+    const float cap = static_cast<float>(a_.soft_cap);
+    const float scale = static_cast<float>(a_.scale) * (T::planes == 2 ? query_scales_[head * tile_.rows + row] : 1.f);
     const vi lane = iota();
     vf most = splat(-INFINITY);
     for (long i = begin; i < end; i += W) {
       vf score = load<vf>(scores + i) * scale;
+      if constexpr (T::scaled) score = score * load<vf>(keys.at[i / LANES] + steps_ * LANES + i % LANES);
       if (cap != 0.f) score = cap * tanh(score / cap);
       if (!whole) {
         const vi position = lane + static_cast<int>(at + i);
@@ -148,14 +188,30 @@ class Worker {
       most = max(most, score);
     }
     const float reference = sums.raise(row, greatest(most));
-    typename T::weight* weights = reinterpret_cast<typename T::weight*>(weights_ + row * T::planes * T::weight_words);
-    vf total{};
+    uint32_t* weights = weights_ + row * T::planes * T::weight_words;
+    vf total{}, heaviest{};
     for (long i = begin; i < end; i += W) {
-      const vf weight = reference == -INFINITY ? vf{} : exp(load<vf>(scores + i) - reference);
-      write(weights + i, weight);
+      vf weight = reference == -INFINITY ? vf{} : exp(load<vf>(scores + i) - reference);
       total += weight;
+      if constexpr (T::scaled) weight = weight * load<vf>(value_scales_ + i);
+      if constexpr (T::planes == 2) store(scores + i, weight), heaviest = max(heaviest, weight);
+      else write(reinterpret_cast<typename T::weight*>(weights) + i, weight);
     }
     sums.weigh(row, total);
+    if constexpr (T::planes == 2) unit_[row] = halve_weights(scores, begin, end, greatest(heaviest), weights);
+  }
+
+  // Weights up to `most` as whole numbers of two bytes, the high ones before the low ones; answers what one stands for.
+  static float halve_weights(const float* from, long begin, long end, float most, uint32_t* to) {
+    typedef uint8_t narrow __attribute__((vector_size(W)));
+    uint8_t *high = reinterpret_cast<uint8_t*>(to), *low = high + BLOCK;
+    const float inverse = most > 0 ? 65535.f / most : 0.f;
+    for (long i = begin; i < end; i += W) {
+      const vi whole = __builtin_convertvector(load<vf>(from + i) * inverse + 0.5f, vi);
+      store(high + i, __builtin_convertvector(whole >> 8, narrow));
+      store(low + i, __builtin_convertvector(whole & 255, narrow));
+    }
+    return most / 65535.f;
   }
 
   void finish(const Sums& sums) const {
@@ -173,7 +229,7 @@ class Worker {
   Pages<T> pages_;
   Tile tile_{};
   uint32_t *queries_, *weights_;
-  float *scores_, *unit_, *part_, *all_;
+  float *scores_, *unit_, *value_scales_, *query_scales_, *part_, *all_;
   int32_t* offset_;
 };
 
@@ -212,5 +268,7 @@ void attend(const Attend& a) {
 
 LATHE_API void attend_bfloat16(const Attend* a) { attend<Plain<BFloat16>, bf16>(*a); }
 LATHE_API void attend_float32(const Attend* a) { attend<Plain<Float32>, float>(*a); }
+LATHE_API void attend_int8_bfloat16(const Attend* a) { attend<Int8, bf16>(*a); }
+LATHE_API void attend_int8_float32(const Attend* a) { attend<Int8, float>(*a); }
 
 }  // namespace lathe

@@ -124,7 +124,8 @@ class Pages {
   void block(long head, Block& keys, Block& values) {
     keys.first = values.first = here_.first;
     keys.end = values.end = here_.end;
-    a_.lanes ? lay(head, keys, values) : pack(head, keys, values);
+    if constexpr (T::scaled) lay(head, keys, values);
+    else a_.lanes ? lay(head, keys, values) : pack(head, keys, values);
   }
 
  private:

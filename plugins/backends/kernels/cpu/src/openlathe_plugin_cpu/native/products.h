@@ -31,8 +31,60 @@ struct Plain {
   static Row row(const uint32_t* x) { return T::row(*x); }
   static Sum add_key(Sum sum, Columns k, Row x) { return T::add(sum, k, x); }
   static Sum add_value(Sum sum, Columns v, Row x) { return T::add(sum, v, x); }
-  static vf score(const Sum* sums, int, int32_t) { return sums[0]; }
+  static vf score(const Sum* sums, int32_t) { return sums[0]; }
 };
+
+// Keys and values rounded to int8, each row of them with its scale.
+//
+// VNNI multiplies bytes, of which one operand has no sign. What they are multiplied by takes two bytes, in a plane each:
+// queries are whole numbers up to HIGH * 127, with keys moved up by 128 and `offset` what that adds to a score; weights
+// are whole numbers up to 65535. Nothing but the rounding of keys and values is to be seen of it.
+struct Int8 {
+  using element = int8_t;
+  static constexpr int per_step = 4;
+  static constexpr bool scaled = true;
+#if defined(__AVX512VNNI__)
+  using weight = uint8_t;
+  using Sum = __m512i;
+  using Row = __m512i;
+  using Columns = __m512i;
+  static constexpr int planes = 2, words = 1;
+  static constexpr long weight_words = BLOCK / per_step;
+  static constexpr int HIGH = 128;
+  static Columns keys(vu w) { return (__m512i)(w ^ 0x80808080u); }
+  static Columns values(vu w) { return (__m512i)w; }
+  static Row row(const uint32_t* x) { return (__m512i)splat(*x); }
+  static Sum add_key(Sum sum, Columns k, Row x) { return _mm512_dpbusd_epi32(sum, k, x); }
+  static Sum add_value(Sum sum, Columns v, Row x) { return _mm512_dpbusd_epi32(sum, x, v); }
+  static vf score(const Sum* sums, int32_t offset) {
+    return __builtin_convertvector((vi)((vu)sums[0] * HIGH + (vu)sums[1] - static_cast<uint32_t>(offset)), vf);
+  }
+  static vf sum(Sum high, Sum low) { return __builtin_convertvector((vi)((vu)high * 256 + (vu)low), vf); }
+#else
+  using weight = float;
+  using Sum = vf;
+  struct Row { float x[4]; };
+  struct Columns { vf x[4]; };
+  static constexpr int planes = 1, words = 4;
+  static constexpr long weight_words = BLOCK;
+  static Columns keys(vu w) { return {{byte(w << 24), byte(w << 16), byte(w << 8), byte(w)}}; }
+  static Columns values(vu w) { return keys(w); }
+  static Row row(const uint32_t* x) { return load<Row>(x); }
+  static Sum add_key(Sum sum, const Columns& k, const Row& x) {
+    for (int i = 0; i < 4; i++) sum = k.x[i] * x.x[i] + sum;
+    return sum;
+  }
+  static Sum add_value(Sum sum, const Columns& v, const Row& x) { return add_key(sum, v, x); }
+  static vf score(const Sum* sums, int32_t) { return sums[0]; }
+  static vf byte(vu high) { return __builtin_convertvector((vi)high >> 24, vf); }
+#endif
+};
+
+// The scales of four neighbouring values, of whose bytes each word has one of every value.
+inline void scales_of_four(const uint32_t* words, float* to) {
+  typedef uint8_t bytes __attribute__((vector_size(16)));
+  store(to, __builtin_shuffle(load<bytes>(words), bytes{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15}));
+}
 
 // Query rows of one call, at most.
 template <class T>
@@ -77,7 +129,7 @@ void score(const uint32_t* x, const Block& keys, long steps, const int32_t* offs
     for (int r = 0; r < N; r++)
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; v++)
-        store(scores + r * BLOCK + (first + v) * W, T::score(sums[v] + r * T::planes, 1, offset[r]));
+        store(scores + r * BLOCK + (first + v) * W, T::score(sums[v] + r * T::planes, offset[r]));
   }
 }
 
@@ -91,7 +143,7 @@ void mix(const uint32_t* weights, const Block& values, long stride, long at, Sum
 #pragma GCC unroll 8
     for (int v = 0; v < COLUMNS; v++) {
       if constexpr (T::planes == 1) total[r][v] = load<vf>(sums.values(r) + at + v * W) * sums.factor(r);
-      else total[r][v] = {};
+      else total[r][v] = typename T::Sum{};
     }
   for (long tile = values.first; tile < values.end; tile++) {
     const uint32_t *from = values.at[tile] + at, *next = values.next[tile] + at;
