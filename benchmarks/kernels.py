@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from openlathe_plugin_cpu.memory import packed_memory
 from torch import Tensor
 
 from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.silu_mul import silu_mul
 from openlathe.plugins.resolve import load
 from openlathe.spi import KVPages
 
@@ -62,6 +64,51 @@ def linears(dtype: torch.dtype) -> Iterator[Case]:
                 return lambda: [layer(x) for layer in layers]
 
             yield Case("linear", f"{rows} x {inputs} -> {outputs}", copies * size, copies, make)
+
+
+def gated_linears(dtype: torch.dtype) -> Iterator[Case]:
+    """The projections to gates and values with the gate behind them."""
+    for rows in ROWS:
+        size = 2 * INNER * HIDDEN * dtype.itemsize
+        copies = max(1, COLD_BYTES // size) if rows <= 64 else 2
+
+        def make(linear: Callable[..., Any], rows: int = rows, copies: int = copies) -> Run:
+            weights = (torch.randn(2 * INNER, HIDDEN).to(dtype) / HIDDEN**0.5 for _ in range(copies))
+            layers = [linear(weight, None, silu_mul) for weight in weights]
+            x = torch.randn(rows, HIDDEN).to(dtype)
+            return lambda: [layer(x) for layer in layers]
+
+        yield Case("linear", f"{rows} x {HIDDEN} -> {INNER} gated", copies * size, copies, make)
+
+
+def mixtures(dtype: torch.dtype) -> Iterator[Case]:
+    """Experts of which each token chooses some; what is read are the matrices of the chosen ones."""
+    count, top_k, inner = 32, 4, 512
+    for tokens in (1, 16, 256):
+        generator = torch.Generator().manual_seed(0)
+        weights, chosen = torch.rand(tokens, count, generator=generator).softmax(-1).topk(top_k)
+        size = 3 * len(chosen.unique()) * HIDDEN * inner * dtype.itemsize
+        copies = max(1, COLD_BYTES // (3 * count * HIDDEN * inner * dtype.itemsize))
+
+        def make(
+            experts: Callable[..., Any],
+            tokens: int = tokens,
+            weights: Tensor = weights,
+            chosen: Tensor = chosen,
+            copies: int = copies,
+        ) -> Run:
+            layers = [
+                experts(
+                    torch.randn(count, 2 * inner, HIDDEN).to(dtype) / HIDDEN**0.5,
+                    torch.randn(count, HIDDEN, inner).to(dtype) / inner**0.5,
+                    silu_mul,
+                )
+                for _ in range(copies)
+            ]
+            x = torch.randn(tokens, HIDDEN).to(dtype)
+            return lambda: [layer(x, chosen, weights) for layer in layers]
+
+        yield Case("experts", f"{tokens} to {top_k} of {count}", copies * size, copies, make)
 
 
 #: (requests, tokens of each in the step, keys of each): decoding, prompts, a chunk behind others.
@@ -155,6 +202,8 @@ def written(rows: int, dtype: torch.dtype) -> tuple[Any, ...]:
 
 CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
     "linear": linears,
+    "gated linear": gated_linears,
+    "experts": mixtures,
     "attend": attentions,
     "rms_norm": small("rms_norm", normed),
     "head norms": small("rms_norm", normed_heads),
@@ -166,6 +215,7 @@ CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
 }
 MODULES = {
     "linear": "linear",
+    "experts": "experts",
     "attend": "attend",
     "rms_norm": "norms",
     "add_rms_norm": "norms",
@@ -214,7 +264,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    memory = torch.ones(COLD_BYTES // 4)
+    memory = packed_memory(COLD_BYTES).view(torch.float32).fill_(1)  # in large pages, which are read fastest
     with torch.inference_mode():
         for operator in args.only or CASES:
             for dtype in args.dtype:
