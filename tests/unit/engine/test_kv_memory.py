@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from openlathe.engine.kv_memory import BlockMemory, PagedGroup, paged_groups, plan_blocks
+from openlathe.engine.kv_memory import BlockMemory, PagedGroup, allocate_pages, paged_groups, plan_blocks
 from openlathe.spi import MLAKV, ConfigError, FullKV, KVLayout, KVSpec, SlidingKV
 
 FULL = FullKV(kv_heads=2, dim_k=8, dim_v=8)
@@ -100,3 +104,28 @@ def test_groups_that_share_memory_have_about_as_many_layers(counts: dict[KVSpec,
     assert [len(group.layers) for group in paged] == cut
     assert [layer for group in paged for layer in group.layers] == list(range(sum(counts.values())))
     assert all(group.spec == groups[group.slot].spec for group in paged)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="large pages are asked for on Linux")
+def test_pages_are_reserved_in_large_pages_and_not_touched() -> None:
+    layout = KVLayout(name="hnd", k_shape=(2, 16, 128), v_shape=(2, 16, 128))
+    group = PagedGroup(0, FullKV(kv_heads=2, dim_k=128, dim_v=128), (0,))
+    pages = allocate_pages([group], [layout], 4096, torch.bfloat16, torch.device("cpu"))[0]
+    for page in pages:
+        middle = page.data_ptr() + page.nbytes // 2
+        area = next(area for area in _areas() if area["start"] <= middle < area["end"])
+        assert "hg" in area["VmFlags"].split()
+        assert int(area["Rss"].split()[0]) * 1024 < page.nbytes / 8
+
+
+def _areas() -> Iterator[dict[str, Any]]:
+    """The areas of this process's memory, as the kernel describes them."""
+    area: dict[str, Any] = {}
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            start, end = line.split()[0].split("-")
+            area = {"start": int(start, 16), "end": int(end, 16)}
+        area[name] = value
+        if name == "VmFlags":
+            yield area

@@ -19,6 +19,7 @@ from ..layers.context import build_context
 from ..spi.errors import InvalidRequest
 from ..spi.execution import Executor
 from ..spi.protocols import KVPages, Model
+from .kv_memory import in_large_pages
 from .messages import SLEEP_LEVELS, SLEEP_TAGS
 from .weights import load_model, return_freed_memory
 
@@ -92,6 +93,7 @@ class Sleeper:
         if tag == "kv_cache":
             for storage, size in self._sizes:
                 storage.resize_(size)
+                in_large_pages(storage)
             self._sizes = []
         elif hasattr(self._runner, "model"):
             self._fetch_weights()
