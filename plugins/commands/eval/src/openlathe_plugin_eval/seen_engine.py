@@ -37,11 +37,13 @@ class SeenEngine:
         self.llm.generate({"prompt_token_ids": ids}, asked, use_tqdm=False)
         rows = torch.cat(self._rows)
         self._rows.clear()
-        if len(rows) != len(ids):  # the last is that of the generated token
+        foretold = len(ids) - 1
+        # Behind them comes the row of the generated token, unless a captured step has made it.
+        if not foretold <= len(rows) <= foretold + 1:
             raise OpenlatheError(
                 f"The engine made {len(rows)} rows of logits for {len(ids)} tokens; it cannot be seen."
             )
-        return rows[:-1]
+        return rows[:foretold]
 
 
 @contextmanager
