@@ -17,6 +17,8 @@ REFERENCES: dict[str, frozenset[str]] = {
     "gelu_mul": frozenset(),
     "gelu": frozenset(),
     "linear": frozenset(),
+    "int8_linear": frozenset(),
+    "int4_linear": frozenset(),
     "experts": frozenset(),
     "write_kv": frozenset(),
     "attend": frozenset({"sliding_window", "soft_cap", "sinks", "lse"}),
@@ -28,9 +30,12 @@ REFERENCES: dict[str, frozenset[str]] = {
 }
 #: References that treat every row by itself; on other devices than the CPU nobody has looked at their reductions.
 ROWS_APART = frozenset(
-    {"capture", "embedding", "rms_norm", "add_rms_norm", "rotary", "write_kv", "write_latent", "greedy"}
+    {
+        *("capture", "embedding", "rms_norm", "add_rms_norm", "rotary", "int8_linear", "int4_linear"),
+        *("write_kv", "write_latent", "greedy"),
+    }
 )
-REDUCTIONS = frozenset({"rms_norm", "add_rms_norm"})
+REDUCTIONS = frozenset({"rms_norm", "add_rms_norm", "int8_linear", "int4_linear"})
 
 
 @hookimpl
@@ -62,12 +67,12 @@ def openlathe_kernels() -> Iterable[KernelSpec]:
             operator=operator,
             target=f"openlathe.kernels.{operator}:{operator}",
             summary="plain torch; defines the operator",
+            kv_dtypes=("float32", "bfloat16", "float16", "int8"),
             features=features,
             batch_invariant=operator in ROWS_APART,
             refuse="openlathe.builtin:refuse_reductions" if operator in REDUCTIONS else None,
             priority=-100,
         )
-            kv_dtypes=("float32", "bfloat16", "float16", "int8"),
 
 
 def refuse_reductions(query: KernelQuery) -> tuple[str, ...]:

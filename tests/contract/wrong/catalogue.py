@@ -83,6 +83,11 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
         "write_latent": ("write-latents-in-order",),
         "attend_latent": ("attend-latents-scaled",),
     },
+    "quantized": {
+        "products_are_exact": ("int8-linear-in-floats", "int8-linear-clamped", "int4-linear-around-the-middle"),
+        "inputs_stay_as_they_were": ("int8-linear-in-place",),
+        "rounded_weights_say_what_they_keep": ("int4-linear-for-nothing",),
+    },
     "steps": {
         "the_first_of_the_best": ("greedy-for-the-last",),
         "a_captured_step_runs_again": ("capture-a-picture", "capture-without-a-reason"),

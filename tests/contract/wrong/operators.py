@@ -12,10 +12,12 @@ from openlathe.kernels.capture import Capture
 from openlathe.kernels.embedding import embedding
 from openlathe.kernels.experts import GroupedExperts
 from openlathe.kernels.head_linear import head_linear
+from openlathe.kernels.int4_linear import Int4Linear
+from openlathe.kernels.int8_linear import Int8Linear
 from openlathe.kernels.linear import PlainLinear
+from openlathe.kernels.pages import LAYOUTS, by_token, knows, quantise
 from openlathe.kernels.rms_norm import rms_norm
 from openlathe.kernels.rotary import rotary
-from openlathe.kernels.pages import LAYOUTS, by_token, knows, quantise
 from openlathe.kernels.silu_mul import silu_mul
 from openlathe.kernels.write_kv import write_kv
 from openlathe.kernels.write_latent import write_latent
@@ -97,6 +99,44 @@ def linear_in_halves(weight, bias=None):
     return lambda x: packed(x.bfloat16()).to(x.dtype)
 
 
+def int8_linear_in_floats(weight, scales, bias=None):
+    """Inputs are not rounded."""
+    packed = PlainLinear(weight * scales[:, None], None if bias is None else bias.float())
+    return lambda x: packed(x.float()).to(x.dtype)
+
+
+def int8_linear_clamped(weight, scales, bias=None):
+    """The greatest weights are taken for smaller ones."""
+    return _Clamped(weight, scales, bias)
+
+
+class _Clamped(Int8Linear):
+    def __call__(self, x):
+        near = self.weight.clamp(-126, 126)
+        return Int8Linear(near, self.scales, self.bias)(x)
+
+
+def int8_linear_in_place(weight, scales, bias=None):
+    return _InPlace(weight, scales, bias)
+
+
+class _InPlace(Int8Linear):
+    def __call__(self, x):
+        y = super().__call__(x)
+        x.mul_(2)
+        return y
+
+
+def int4_linear_around_the_middle(weight, scales, zeros=None, bias=None):
+    return Int4Linear(weight, scales, None, bias)
+
+
+def int4_linear_for_nothing(weight, scales, zeros=None, bias=None):
+    packed = Int4Linear(weight, scales, zeros, bias)
+    packed.nbytes = 0
+    return packed
+
+
 def experts_without_biases(gate_up, down, gate, gate_up_bias=None, down_bias=None):
     return GroupedExperts(PlainLinear, gate_up, down, gate)
 
@@ -146,6 +186,45 @@ def write_heads_first(k, v, pages, slot_mapping, layout):
     write_kv(k, v, pages, slot_mapping, "hnd")
 
 
+@knows(*LAYOUTS)
+def write_lanes_by_rows(k, v, pages, slot_mapping, layout):
+    """Takes ``lanes`` pages for ``hnd`` ones."""
+    if layout == "lanes":
+        pages = _as_rows(pages, k.shape[-1], v.shape[-1])
+    write_kv(k, v, pages, slot_mapping, "nhd" if layout == "nhd" else "hnd")
+
+
+def write_with_one_scale(k, v, pages, slot_mapping, layout):
+    """All heads of a rounded token share a scale."""
+    for rows, view in zip((k, v), by_token(pages, layout), strict=True):
+        block, slot = slot_mapping // view.shape[1], slot_mapping % view.shape[1]
+        if view.dtype == torch.int8:
+            together = quantise(rows.flatten(1))
+            scales = together[:, None, -4:].expand(-1, rows.shape[1], -1)
+            rows = torch.cat([together[:, :-4].view(rows.shape), scales], dim=-1)
+        view[block, slot, 0] = rows.to(view.dtype)
+
+
+def _as_rows(pages, *sizes):
+    blocks, heads = pages.k.shape[:2]
+    return KVPages(*(page.view(blocks, heads, -1, size) for page, size in zip(pages, sizes, strict=True)))
+
+
+@knows(*LAYOUTS)
+def attend_to_lanes_by_rows(q, pages, plan, **features):
+    """Takes ``lanes`` pages for ``hnd`` ones."""
+    if plan.layout == "lanes":
+        pages, plan = _as_rows(pages, q.shape[-1], pages.v.shape[3]), replace(plan, layout="hnd")
+    return attend(q, pages, plan, **features)
+
+
+def attend_without_scales(q, pages, plan, **features):
+    """Takes the bytes of rounded keys and values for what they stand for."""
+    if pages.k.dtype == torch.int8:
+        pages = KVPages(*(page[..., :-4].float() for page in pages))
+    return attend(q, pages, plan, **features)
+
+
 def attend_at_once(q, pages, plan, **features):
     return attend(q, pages, replace(plan, causal=False), **features)
 
@@ -186,45 +265,6 @@ def write_latents_in_order(latent, pages, slot_mapping):
 
 def attend_latents_scaled(q, pages, plan, *, latent, scale, return_lse=False):
     """By the size of what is compared, which is not that of a head."""
-@knows(*LAYOUTS)
-def write_lanes_by_rows(k, v, pages, slot_mapping, layout):
-    """Takes ``lanes`` pages for ``hnd`` ones."""
-    if layout == "lanes":
-        pages = _as_rows(pages, k.shape[-1], v.shape[-1])
-    write_kv(k, v, pages, slot_mapping, "nhd" if layout == "nhd" else "hnd")
-
-
-def write_with_one_scale(k, v, pages, slot_mapping, layout):
-    """All heads of a rounded token share a scale."""
-    for rows, view in zip((k, v), by_token(pages, layout), strict=True):
-        block, slot = slot_mapping // view.shape[1], slot_mapping % view.shape[1]
-        if view.dtype == torch.int8:
-            together = quantise(rows.flatten(1))
-            scales = together[:, None, -4:].expand(-1, rows.shape[1], -1)
-            rows = torch.cat([together[:, :-4].view(rows.shape), scales], dim=-1)
-        view[block, slot, 0] = rows.to(view.dtype)
-
-
-def _as_rows(pages, *sizes):
-    blocks, heads = pages.k.shape[:2]
-    return KVPages(*(page.view(blocks, heads, -1, size) for page, size in zip(pages, sizes, strict=True)))
-
-
-@knows(*LAYOUTS)
-def attend_to_lanes_by_rows(q, pages, plan, **features):
-    """Takes ``lanes`` pages for ``hnd`` ones."""
-    if plan.layout == "lanes":
-        pages, plan = _as_rows(pages, q.shape[-1], pages.v.shape[3]), replace(plan, layout="hnd")
-    return attend(q, pages, plan, **features)
-
-
-def attend_without_scales(q, pages, plan, **features):
-    """Takes the bytes of rounded keys and values for what they stand for."""
-    if pages.k.dtype == torch.int8:
-        pages = KVPages(*(page[..., :-4].float() for page in pages))
-    return attend(q, pages, plan, **features)
-
-
     return attend_latent(q, pages, plan, latent=latent, scale=latent**-0.5, return_lse=return_lse)
 
 

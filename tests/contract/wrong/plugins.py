@@ -149,6 +149,8 @@ FUNCTIONS = {
     "gelu": ("gelu_of_one_form",),
     "rotary": ("rotary_of_halves", "rotary_of_everything"),
     "linear": ("linear_without_bias", "linear_that_copies", "linear_by_the_rows", "linear_in_halves"),
+    "int8_linear": ("int8_linear_in_floats", "int8_linear_clamped", "int8_linear_in_place"),
+    "int4_linear": ("int4_linear_around_the_middle", "int4_linear_for_nothing"),
     "experts": (
         "experts_without_biases",
         "experts_with_a_gate_of_their_own",
@@ -160,10 +162,10 @@ FUNCTIONS = {
     "write_kv": ("write_heads_first", "write_lanes_by_rows", "write_with_one_scale"),
     "attend": (
         "attend_at_once",
-        "attend_scaled",
-        "attend_causally",
         "attend_to_lanes_by_rows",
         "attend_without_scales",
+        "attend_scaled",
+        "attend_causally",
         "attend_without_window",
         "attend_without_soft_cap",
         "attend_with_late_sinks",
@@ -181,9 +183,9 @@ kernels = _plugin(
             name=function.replace("_", "-"),
             operator=operator,
             target=f"wrong.operators:{function}",
+            kv_dtypes=(),
             features=frozenset({"sliding_window", "soft_cap", "sinks", "lse"} if operator.startswith("attend") else ()),
             batch_invariant="_by_the_" in function,
-            kv_dtypes=(),
         )
         for operator, functions in FUNCTIONS.items()
         for function in functions

@@ -212,7 +212,9 @@ class Experts(nn.Module):
         gate_up, down, *biases = (None if (item := getattr(self, name)) is None else item.data for name in names)
         assert gate_up is not None
         assert down is not None
-        self.packed = self.context.operators.experts(gate_up, down, self.gate, *biases)
+        # A linear method that stores weights in a form of its own does so with those of experts as well.
+        experts = getattr(self.context.linear_method, "experts", self.context.operators.experts)
+        self.packed = experts(gate_up, down, self.gate, *biases)
         for name in names:
             setattr(self, name, None)
 

@@ -41,6 +41,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "pooling": ("model",),
     "attention": ("attention-backend",),
     "operators": ("kernel",),
+    "quantized": ("kernel",),
     "steps": ("kernel",),
     "invariance": ("kernel", "attention-backend"),
     "model_invariance": ("model",),

@@ -118,6 +118,24 @@ def _linear(inputs: int, outputs: int, bias: bool, gate: Gate | None = None) -> 
     return make
 
 
+def _int8_linear(inputs: int, outputs: int) -> Callable[[Any, Draw], Call]:
+    def make(function: Any, draw: Draw) -> Call:
+        x, weight = draw.tensor(ROWS, inputs), draw.integers(255, outputs * inputs).view(outputs, inputs)
+        packed = function(weight.sub(127).to(torch.int8), draw.tensor(outputs, dtype=torch.float32), None)
+        return lambda rows: (packed(x[rows]),)
+
+    return make
+
+
+def _int4_linear(inputs: int, outputs: int, group: int) -> Callable[[Any, Draw], Call]:
+    def make(function: Any, draw: Draw) -> Call:
+        x, weight = draw.tensor(ROWS, inputs), draw.integers(16, outputs * inputs).view(outputs, inputs)
+        packed = function(weight.to(torch.uint8), draw.tensor(outputs, inputs // group).bfloat16(), None, None)
+        return lambda rows: (packed(x[rows]),)
+
+    return make
+
+
 def _experts(count: int, top_k: int, hidden: int, inner: int, bias: bool) -> Callable[[Any, Draw], Call]:
     def make(function: Any, draw: Draw) -> Call:
         x = draw.tensor(ROWS, hidden)
@@ -160,6 +178,8 @@ _WIDTHS: dict[str, tuple[Callable[[Any, Draw], Call], ...]] = {
         _linear(3072, 64, False),
         _linear(256, 96, True, gate),
     ),
+    "int8_linear": (_int8_linear(100, 257), _int8_linear(1024, 64)),
+    "int4_linear": (_int4_linear(96, 257, 32), _int4_linear(1024, 64, 128)),
     "experts": (_experts(8, 3, 100, 96, False), _experts(2, 1, 1024, 64, True)),
     "merge_states": (_merge_states(4, 64), _merge_states(3, 33)),
     "head_linear": (_head_linear(4, 32, 24), _head_linear(16, 512, 128), _head_linear(3, 100, 257)),

@@ -130,6 +130,40 @@ def cos_sin(positions: int, size: int, device: torch.device, base: float = 10_00
     return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(device)
 
 
+def _rows(draw: Draw, tokens: int, inputs: int) -> Tensor:
+    """[tokens, inputs] inside wider rows: a great value in some, of which one is all zeros."""
+    x = draw.tensor(tokens, inputs + 6)[:, 3 : inputs + 3]
+    x[::3, inputs // 2] *= 100
+    x[1:2] = 0
+    return x
+
+
+def int8_linear(draw: Draw) -> Iterator[tuple[tuple[Tensor | None, ...], Tensor]]:
+    """(weight, scales, bias), and x; odd sizes, and the greatest weights there are."""
+    for tokens, inputs, outputs in ((1, 64, 96), (7, 99, 64), (33, 128, 257), (14, 2100, 33)):
+        weight = draw.integers(255, outputs * inputs).view(outputs, inputs).sub(127).to(torch.int8)
+        weight[0] = 127
+        scales = draw.tensor(outputs, dtype=torch.float32).abs() / 100
+        for bias in (None, draw.tensor(outputs)):
+            yield (weight, scales, bias), _rows(draw, tokens, inputs)
+
+
+def int4_linear(draw: Draw) -> Iterator[tuple[tuple[Tensor | None, ...], Tensor]]:
+    """(weight, scales, zeros, bias), and x; with zero points and without, scales of both types."""
+    sizes = ((1, 64, 96, 32), (7, 192, 64, 64), (33, 256, 257, 128), (14, 1024, 33, 64))
+    for (tokens, inputs, outputs, group), dtype in zip(sizes, 2 * (torch.float16, torch.bfloat16), strict=True):
+        weight = draw.integers(16, outputs * inputs).view(outputs, inputs).to(torch.uint8)
+        scales = (draw.tensor(outputs, inputs // group, dtype=torch.float32) / 100).to(dtype)
+        zeros = draw.integers(17, scales.numel()).view(scales.shape).to(torch.uint8)
+        for points, bias in ((None, None), (zeros, draw.tensor(outputs))):
+            yield (weight, scales, points, bias), _rows(draw, tokens, inputs)
+
+
+#: Operators on rounded weights: what each packs, and what it then multiplies.
+ROUNDED: dict[str, Callable[[Draw], Iterator[tuple[tuple[Tensor | None, ...], Tensor]]]] = {
+    "int8_linear": int8_linear,
+    "int4_linear": int4_linear,
+}
 #: Operators that are factories, with how many of the arguments they take; what they make takes the others.
 PACKED = {"linear": 3, "experts": 5}
 #: Operators whose answer is a function of their arguments.

@@ -14,6 +14,8 @@ OPERATORS = frozenset(
         "gelu_mul",
         "gelu",
         "linear",
+        "int8_linear",
+        "int4_linear",
         "experts",
         "write_kv",
         "attend",
