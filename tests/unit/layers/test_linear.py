@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from openlathe.kernels.silu_mul import silu_mul
 from openlathe.layers.context import BuildContext
 from openlathe.layers.embedding import Embedding
 from openlathe.layers.heads import LMHead
@@ -71,6 +73,29 @@ def test_the_method_is_told_the_name_and_the_rows() -> None:
     context.linear_method = Method()  # type: ignore[assignment]
     MergedLinear(context, 4, [3, 5]).bind("model.layers.0.mlp.gate_up_proj")
     assert told == [("model.layers.0.mlp.gate_up_proj", 4, (3, 5), False)]
+
+
+def test_a_gate_is_left_to_the_operator() -> None:
+    """Which is told of it, and then the layer applies none itself."""
+    layer = MergedLinear(BuildContext(), 4, [3, 3], gate=silu_mul)
+    layer.bind("gate_up_proj")
+    weights = [torch.randn(3, 4), torch.randn(3, 4)]
+    _loaded(layer, weights)
+    layer.pack()
+    x = torch.randn(2, 4)
+    assert layer.gate is None
+    torch.testing.assert_close(layer(x), F.silu(x @ weights[0].T) * (x @ weights[1].T))
+
+
+def test_a_gate_that_no_method_takes_over_is_the_layer_s() -> None:
+    class Method:
+        def apply(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, x + 1], dim=-1)
+
+    context = BuildContext()
+    context.linear_method = Method()  # type: ignore[assignment]
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(MergedLinear(context, 4, [4, 4], gate=silu_mul)(x), F.silu(x) * (x + 1))
 
 
 def test_a_tied_head_shares_the_embedding() -> None:
