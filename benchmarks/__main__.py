@@ -19,6 +19,7 @@ from .host import host_work
 from .listing import listing
 from .modes import IMPLEMENTATIONS, modes
 from .parsers import parsers
+from .serving import serving
 from .shapes import qwen3_0_6b
 from .sharing import forks
 
@@ -64,6 +65,7 @@ def main() -> None:
         "prefix-cache-cost": lambda: prefix_cache_cost(ours),
         "forks": lambda: forks(ours),
         "host-work": lambda: host_work(args.rounds),
+        "serving": lambda: serving(args.rounds),
         "modes": lambda: modes(args.rounds),
         "implementations": lambda: modes(args.rounds, IMPLEMENTATIONS),
         "parsers": lambda: parsers(args.rounds),

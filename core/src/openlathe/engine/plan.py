@@ -32,7 +32,7 @@ class PlanDraft:
     requests: dict[str, Request] = field(default_factory=dict)
 
     def schedule(self, request: Request, num_tokens: int, missing: int) -> None:
-        """Gives ``num_tokens`` of the budget to a request that misses ``missing``; who gets all samples the next one."""
+        """Gives ``num_tokens`` of the budget to a request; one that gets all it is ``missing`` samples the next one."""
         self.plan.scheduled[request.id] = num_tokens
         self.requests[request.id] = request
         self.budget -= num_tokens
