@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_double, c_int64, c_void_p
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from .loading import native
 
 #: What of a capture an operator meets: where its outputs lie, and who is told of its calls; see :mod:`.capture`.
 Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
-Note = Callable[[int, ctypes.Structure], None]
+Note = Callable[[int, ctypes.Structure, bool], None]
+#: Elements from which work is worth more than one thread's attention.
+SHARED = 8 * 1024
 
 
 class _Thread(threading.local):
@@ -49,15 +51,21 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype) if allocate is None else allocate(shape, dtype)
 
 
-def operator(name: str) -> Callable[[ctypes.Structure], None]:
+class Operator(Protocol):
+    """Runs on ``given``, in one thread where it is to do so ``alone``."""
+
+    def __call__(self, given: ctypes.Structure, alone: bool = False) -> None: ...
+
+
+def operator(name: str) -> Operator:
     """The operator that the native library calls ``name``."""
     return partial(_call, native().address(name))
 
 
-def _call(address: int, given: ctypes.Structure) -> None:
-    native().run_one(address, byref(given), torch.get_num_threads())
+def _call(address: int, given: ctypes.Structure, alone: bool = False) -> None:
+    native().run_one(address, byref(given), 1 if alone else torch.get_num_threads())
     if _thread.note is not None:
-        _thread.note(address, given)
+        _thread.note(address, given, alone)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import addressof, c_void_p
+from ctypes import addressof, c_int64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -58,18 +58,22 @@ class Memory:
         return self._blocks[size][-1]
 
 
+#: An operator's address, its arguments, and whether one thread runs it.
+Noted = tuple[int, ctypes.Structure, bool]
+
+
 class Call(ctypes.Structure):
     """``Call`` of native/run.cpp."""
 
-    _fields_ = (("run", c_void_p), ("arguments", c_void_p))
+    _fields_ = (("run", c_void_p), ("arguments", c_void_p), ("alone", c_int64))
 
 
 class Replay:
     """Calls that are run again, and what they put out: a view of memory that later captures use as well."""
 
-    def __init__(self, calls: Sequence[tuple[int, ctypes.Structure]], output: Tensor) -> None:
-        self._arguments = [given for _, given in calls]
-        self._calls = (Call * len(calls))(*[Call(address, addressof(given)) for address, given in calls])
+    def __init__(self, calls: Sequence[Noted], output: Tensor) -> None:
+        self._arguments = [given for _, given, _ in calls]
+        self._calls = (Call * len(calls))(*[Call(address, addressof(given), alone) for address, given, alone in calls])
         memory = (ctypes.c_uint8 * output.nbytes).from_address(output.data_ptr())
         self._output = torch.frombuffer(memory, dtype=output.dtype).view(output.shape)
 
@@ -103,9 +107,9 @@ _thread = _Thread()
 
 def capture(step: Callable[[], Tensor]) -> Capture:
     """:func:`openlathe.kernels.capture.capture`, of steps in which native operators do all the work."""
-    calls: list[tuple[int, ctypes.Structure]] = []
+    calls: list[Noted] = []
     _thread.memory.open()
-    with capturing(_thread.memory.allocate, lambda address, given: calls.append((address, given))), Watch() as watch:
+    with capturing(_thread.memory.allocate, lambda *noted: calls.append(noted)), Watch() as watch:
         output = step()
     if watch.found:
         return Capture(output=output, obstacle=f"{watch.found} has no native operator")

@@ -9,7 +9,7 @@ from torch import Tensor
 from openlathe.kernels.gelu_mul import gelu_mul as gelu_reference
 from openlathe.kernels.silu_mul import silu_mul as silu_reference
 
-from .calls import arguments, empty, operator
+from .calls import SHARED, arguments, empty, operator
 from .linear import NAMES
 
 Gate = arguments("Gate", pointers="x y", integers="bytes stride tokens size")
@@ -30,7 +30,7 @@ def _gate(name: str, x: Tensor) -> Tensor:
         x = x.contiguous()
     tokens, size = x.shape[0], x.shape[1] // 2
     y = empty((tokens, size), x.dtype)
-    operator(name)(Gate(x.data_ptr(), y.data_ptr(), x.itemsize, x.stride(0), tokens, size))
+    operator(name)(Gate(x.data_ptr(), y.data_ptr(), x.itemsize, x.stride(0), tokens, size), alone=y.numel() < SHARED)
     return y
 
 

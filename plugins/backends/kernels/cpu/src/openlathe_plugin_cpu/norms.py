@@ -7,7 +7,7 @@ from torch import Tensor
 from openlathe.kernels.add_rms_norm import add_rms_norm as add_reference
 from openlathe.kernels.rms_norm import rms_norm as reference
 
-from .calls import arguments, empty, operator
+from .calls import SHARED, arguments, empty, operator
 from .linear import NAMES
 
 Norm = arguments(
@@ -43,7 +43,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
             heads,
             size,
             eps,
-        )
+        ),
+        alone=x.numel() < SHARED,
     )
     return y
 
@@ -69,6 +70,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
             1,
             size,
             eps,
-        )
+        ),
+        alone=x.numel() < SHARED,
     )
     return y, x

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from openlathe.kernels.rotary import rotary as reference
 
-from .calls import arguments, empty, operator
+from .calls import SHARED, arguments, empty, operator
 from .linear import NAMES
 
 Rotary = arguments(
@@ -38,7 +38,8 @@ def rotary(
             size,
             cos_sin.shape[-1],
             interleaved,
-        )
+        ),
+        alone=q.numel() + k.numel() < SHARED,
     )
     return turned_q, turned_k
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from openlathe.kernels.embedding import embedding as embedding_reference
 from openlathe.kernels.greedy import greedy as greedy_reference
 
-from .calls import arguments, empty, operator
+from .calls import SHARED, arguments, empty, operator
 from .linear import NAMES
 
 Embedding = arguments("Embedding", pointers="ids weight y", integers="tokens bytes")
@@ -21,7 +21,8 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
         return embedding_reference(ids, weight)
     y = empty((len(ids), weight.shape[1]), weight.dtype)
     operator("embedding")(
-        Embedding(ids.data_ptr(), weight.data_ptr(), y.data_ptr(), len(ids), weight.shape[1] * weight.itemsize)
+        Embedding(ids.data_ptr(), weight.data_ptr(), y.data_ptr(), len(ids), weight.shape[1] * weight.itemsize),
+        alone=y.numel() < SHARED,
     )
     return y
 

@@ -10,7 +10,7 @@ from openlathe.kernels.write_kv import write_kv as reference
 from openlathe.spi import KVPages
 
 from .attend import steps
-from .calls import arguments, operator
+from .calls import SHARED, arguments, operator
 from .linear import NAMES
 
 WriteKV = arguments(
@@ -46,7 +46,8 @@ def write_kv(k: Tensor, v: Tensor, pages: KVPages, slot_mapping: Tensor, layout:
             k.itemsize,
             layout == "lanes",
             rounded,
-        )
+        ),
+        alone=k.numel() + v.numel() < SHARED,
     )
     return None
 

@@ -58,9 +58,6 @@ struct Heads {
   long token, head, count;
 };
 
-// Elements from which work is worth sharing.
-constexpr long SHARED = 8 * 1024;
-
 // Calls `run` with an element of the type that takes so many bytes: float32 or bfloat16.
 template <class Run>
 void typed(int bytes, const Run& run) {
@@ -97,7 +94,7 @@ template <class E, class G>
 void rms_norm(const Norm& a) {
   const E* x = static_cast<const E*>(a.x);
   const G* weight = static_cast<const G*>(a.weight);
-  const Share rows(a.tokens * a.heads, a.tokens * a.heads * a.size >= SHARED);
+  const Share rows(a.tokens * a.heads);
   for (long i = rows.begin; i < rows.end; i++) {
     const E* row = x + i / a.heads * a.token + i % a.heads * a.head;
     norm_row([&](long i, long count) { return get(row + i, count); }, weight, static_cast<E*>(a.y) + i * a.size, a.size,
@@ -107,7 +104,7 @@ void rms_norm(const Norm& a) {
 
 template <class E, class G>
 void add_rms_norm(const Norm& a) {
-  const Share rows(a.tokens, a.tokens * a.size >= SHARED);
+  const Share rows(a.tokens);
   for (long t = rows.begin; t < rows.end; t++) {
     E* row = static_cast<E*>(a.x) + t * a.size;
     const E* other = static_cast<const E*>(a.residual) + t * a.size;
@@ -119,7 +116,7 @@ void add_rms_norm(const Norm& a) {
 
 template <class E, vf GATE(vf)>
 void gate(const Gate& a) {
-  const Share rows(a.tokens, a.tokens * a.size >= SHARED);
+  const Share rows(a.tokens);
   for (long t = rows.begin; t < rows.end; t++) {
     const E *gates = static_cast<const E*>(a.x) + t * a.stride, *values = gates + a.size;
     E* y = static_cast<E*>(a.y) + t * a.size;
@@ -153,7 +150,7 @@ void turn_neighbours(const E* x, const float* cos, const float* sin, E* y, long 
 template <class E>
 void turn(const Rotary& a, const Heads& x) {
   const long half = a.turned / 2;
-  const Share rows(a.tokens * x.count, a.tokens * x.count * a.size >= SHARED);
+  const Share rows(a.tokens * x.count);
   for (long i = rows.begin; i < rows.end; i++) {
     const long t = i / x.count;
     const E* row = static_cast<const E*>(x.from) + t * x.token + i % x.count * x.head;
@@ -205,7 +202,7 @@ void greedy(const Greedy& a) {
     const long part = unit % parts;
     found[unit] = best(row, a.vocabulary * part / parts, a.vocabulary * (part + 1) / parts);
   }
-  const Share rows(a.rows, false);
+  const Share rows(a.rows);
   for (long row = rows.begin; row < rows.end; row++) {
     Best all = found[row * parts];
     for (long part = 1; part < parts; part++) all.meet(found[row * parts + part].score, found[row * parts + part].at);
@@ -243,7 +240,7 @@ LATHE_API void rotary(const Rotary* a) {
 }
 
 LATHE_API void embedding(const Embedding* a) {
-  const Share rows(a->tokens, a->tokens * a->bytes >= SHARED);
+  const Share rows(a->tokens);
   for (long t = rows.begin; t < rows.end; t++)
     std::memcpy(static_cast<char*>(a->y) + t * a->bytes, static_cast<const char*>(a->weight) + a->ids[t] * a->bytes,
                 a->bytes);

@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include <cstdint>
+
 #include "api.h"
 #include "team.h"
 
@@ -10,13 +12,22 @@ namespace lathe {
 struct Call {
   Operator run;
   const void* arguments;
+  int64_t alone;  // small work, for which the first thread is a team of its own
 };
 
 LATHE_API void run(const Call* calls, long count, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
   for (long i = 0; i < count; i++) {
-    calls[i].run(calls[i].arguments);
+    // Threads that meet wait for the slowest of them, so they meet only where work passes from one to another.
+    if (i > 0 && !(calls[i - 1].alone && calls[i].alone)) {
 #pragma omp barrier
+    }
+    if (!calls[i].alone) {
+      calls[i].run(calls[i].arguments);
+    } else if (omp_get_thread_num() == 0) {
+#pragma omp parallel num_threads(1)
+      calls[i].run(calls[i].arguments);
+    }
   }
 }
 

@@ -2,8 +2,8 @@
 //
 // An operator is a function that every thread of a team calls with the same arguments. It divides its work by orphaned
 // OpenMP constructs (`omp for`, `omp single`, `omp barrier`), leaves its last loop with `nowait`, and may begin at
-// once with what operators before it wrote: the team meets between any two of them (run.cpp). So one parallel region
-// holds a single operator as well as a whole step.
+// once with what operators before it wrote (run.cpp sees to that). So one parallel region holds a single operator as well
+// as a whole step.
 #pragma once
 
 #include <omp.h>
@@ -14,14 +14,13 @@ namespace lathe {
 
 using Operator = void (*)(const void* arguments);
 
-// What one thread takes of `count` equal pieces: an even part, or all of them in the first thread where the work is not
-// worth the others' attention.
+// What one thread takes of `count` equal pieces.
 struct Share {
   long begin, end;
-  explicit Share(long count, bool worth = true) {
-    const long threads = worth ? omp_get_num_threads() : 1, rank = omp_get_thread_num();
-    begin = rank < threads ? count * rank / threads : 0;
-    end = rank < threads ? count * (rank + 1) / threads : 0;
+  explicit Share(long count) {
+    const long threads = omp_get_num_threads(), rank = omp_get_thread_num();
+    begin = count * rank / threads;
+    end = count * (rank + 1) / threads;
   }
 };
 
