@@ -71,23 +71,23 @@ async def _answer(reader: asyncio.StreamReader, started: float) -> Answer:
     return Answer(first, last, int(usage[1]))
 
 
-async def load(port: int, clients: int, requests: int, draw: random.Random) -> dict[str, float]:
+async def load(port: int, clients: int, requests: int, draw: random.Random, new_tokens: int) -> dict[str, float]:
     """So many requests from so many clients, each of which sends its next one when the last is answered."""
     prompts = [[draw.randrange(1000, 8000) for _ in range(PROMPT)] for _ in range(requests)]
     answers: list[Answer] = []
 
     async def client() -> None:
         while prompts:
-            answers.append(await complete(port, prompts.pop(), NEW_TOKENS))
+            answers.append(await complete(port, prompts.pop(), new_tokens))
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     seconds = time.perf_counter() - started
-    if wrong := {answer.tokens for answer in answers} - {NEW_TOKENS}:
-        raise Refused(f"{NEW_TOKENS} tokens were asked for and {sorted(wrong)} came")
+    if wrong := {answer.tokens for answer in answers} - {new_tokens}:
+        raise Refused(f"{new_tokens} tokens were asked for and {sorted(wrong)} came")
     return {
         "value": requests / seconds,
-        "tokens_per_second": requests * NEW_TOKENS / seconds,
+        "tokens_per_second": requests * new_tokens / seconds,
         "ttft_ms": 1e3 * statistics.median(answer.first for answer in answers),
-        "itl_ms": 1e3 * statistics.median((answer.last - answer.first) / (NEW_TOKENS - 1) for answer in answers),
+        "itl_ms": 1e3 * statistics.median((answer.last - answer.first) / (new_tokens - 1) for answer in answers),
     }

@@ -185,4 +185,4 @@ ROWS: dict[str, Row] = {
     )
 }
 #: Clients and requests of a load, by model.
-LOADS = {"0.6b": (8, 32), "29m": (32, 160)}
+LOADS = {"0.6b": (8, 24), "29m": (32, 160)}

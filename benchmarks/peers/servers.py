@@ -18,6 +18,8 @@ from .rows import LOADS, Variant
 from .worker import BATCH, KV_BYTES, MAX_LENGTH, THREADS
 
 START_SECONDS = LOAD_SECONDS = 300
+#: Tokens of each request of the load that only warms up.
+WARMING = 8
 #: What the slots of llama-server share, who rounds each up to 256 tokens: almost 1 GiB of the large model.
 LLAMA_CONTEXT = 8192
 
@@ -71,7 +73,7 @@ def under_load(process: int, port: int, model: str, seed: int) -> dict[str, floa
     """The load of a row behind a short one that warms up."""
     clients, requests = LOADS[model]
     draw = random.Random(seed)
-    asyncio.run(asyncio.wait_for(load.load(port, clients, clients, draw), LOAD_SECONDS))
+    asyncio.run(asyncio.wait_for(load.load(port, clients, clients, draw, WARMING), LOAD_SECONDS))
     before = cpu_seconds(tree(process))
-    figure = asyncio.run(asyncio.wait_for(load.load(port, clients, requests, draw), LOAD_SECONDS))
+    figure = asyncio.run(asyncio.wait_for(load.load(port, clients, requests, draw, load.NEW_TOKENS), LOAD_SECONDS))
     return figure | {"cpu": (cpu_seconds(tree(process)) - before) / (requests * load.NEW_TOKENS)}

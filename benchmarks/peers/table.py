@@ -16,15 +16,18 @@ def table(results: Results) -> str:
 
 
 def header(results: Results) -> str:
+    """The runs that figures are from: date, machine, versions; and the bandwidth that they found."""
+    used = sorted({figure["run"] for figure in results.figures})
     lines = []
-    for number, run in enumerate(results.runs, 1):
-        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    for index in used:
+        run = results.runs[index]
         machine = f"{run['cpu']}, {run['threads']} threads, {run['memory_gb']} GB, Python {run['python']}"
-        lines.append(f"Run {number}, {run['date']}: {machine}; {versions}.")
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        lines.append(f"{run['date']}: {machine}; {versions}.")
     read = results.of(BANDWIDTH, MACHINE)
     if read:
         lines.append(f"Reading 1 GiB at the start of each round: {between(Spread.of(read.values()))} GB/s.")
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def claims(results: Results) -> str:

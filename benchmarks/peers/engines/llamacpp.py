@@ -40,12 +40,12 @@ class LlamaCpp:
 
     def batch32(self) -> dict[str, float]:
         """All prompts first, then all decode: this program knows no other way."""
-        seconds = self._batch()["t"]
+        seconds = self._batch(NEW_TOKENS)["t"]
         return {"value": BATCH * NEW_TOKENS / seconds}
 
     def memory(self) -> dict[str, float]:
-        """GB at most that any program needed, the full batch among them."""
-        self._batch()
+        """GB at most that any program needed, a batch of all requests among them; the pool is taken whole at once."""
+        self._batch(1)
         return {"value": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9}
 
     def _bench(self, *options: str) -> dict[str, float]:
@@ -53,9 +53,9 @@ class LlamaCpp:
         (report,) = json.loads(self._run("llama-bench", *size, *options))
         return {"value": statistics.median(report["samples_ts"])}
 
-    def _batch(self) -> dict[str, float]:
+    def _batch(self, new_tokens: int) -> dict[str, float]:
         pool = str(KV_BYTES // KV_BYTES_PER_TOKEN // 256 * 256)
-        sizes = ["-npp", str(PROMPT), "-ntg", str(NEW_TOKENS), "-npl", str(BATCH)]
+        sizes = ["-npp", str(PROMPT), "-ntg", str(new_tokens), "-npl", str(BATCH)]
         output = self._run(
             "llama-batched-bench", "-c", pool, *sizes, "-b", "2048", "--output-format", "jsonl", "--kv-unified"
         )

@@ -253,7 +253,7 @@ async def loaded(reply: bytes, requests: int = 6) -> tuple[dict[str, float], lis
     server = await asyncio.start_server(serve, load.HOST, 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        return await load.load(port, 2, requests, random.Random(0)), bodies
+        return await load.load(port, 2, requests, random.Random(0), load.NEW_TOKENS), bodies
 
 
 def test_the_client_sends_each_request_once_and_counts_their_tokens() -> None:
