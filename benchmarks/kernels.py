@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from openlathe_plugin_cpu.memory import packed_memory
+from openlathe_plugin_int4.rounding import rounded as four_bits
+from openlathe_plugin_int8.method import rounded as eight_bits
 from torch import Tensor
 
 from openlathe.kernels.attend import AttendPlan
@@ -79,6 +81,42 @@ def gated_linears(dtype: torch.dtype) -> Iterator[Case]:
             return lambda: [layer(x) for layer in layers]
 
         yield Case("linear", f"{rows} x {HIDDEN} -> {INNER} gated", copies * size, copies, make)
+
+
+#: Operators on rounded weights: bits of a weight with its scales, and what packs one.
+ROUNDED: dict[str, tuple[float, Callable[[Callable[..., Any], Tensor], Any]]] = {
+    "int8_linear": (8, lambda pack, weight: pack(*eight_bits(weight))),
+    "int4_linear": (4.375, lambda pack, weight: pack(*four_bits(weight, 64))),
+}
+
+
+def rounded_linears(operator: str) -> Callable[[torch.dtype], Iterator[Case]]:
+    """Rounded weights on the native operator, against torch with the weights as they were."""
+    bits, packed = ROUNDED[operator]
+
+    def cases(dtype: torch.dtype) -> Iterator[Case]:
+        for rows in ROWS:
+            for outputs, inputs in ((2 * INNER, HIDDEN), (HIDDEN, INNER)):
+                size = int(outputs * inputs * bits / 8)
+                copies = max(1, COLD_BYTES // size) if rows <= 64 else 2
+
+                def make(
+                    function: Callable[..., Any],
+                    rows: int = rows,
+                    outputs: int = outputs,
+                    inputs: int = inputs,
+                    copies: int = copies,
+                ) -> Run:
+                    weight, x = torch.randn(outputs, inputs).to(dtype), torch.randn(rows, inputs).to(dtype)
+                    if function.__name__ == operator:
+                        layers = [packed(function, weight) for _ in range(copies)]
+                    else:
+                        layers = [function(weight.clone(), None) for _ in range(copies)]
+                    return lambda: [layer(x) for layer in layers]
+
+                yield Case(operator, f"{rows} x {inputs} -> {outputs}", copies * size, copies, make)
+
+    return cases
 
 
 def mixtures(dtype: torch.dtype) -> Iterator[Case]:
@@ -202,6 +240,7 @@ def written(rows: int, dtype: torch.dtype) -> tuple[Any, ...]:
 
 CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
     "linear": linears,
+    **{operator: rounded_linears(operator) for operator in ROUNDED},
     "gated linear": gated_linears,
     "experts": mixtures,
     "attend": attentions,
@@ -215,6 +254,8 @@ CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
 }
 MODULES = {
     "linear": "linear",
+    "int8_linear": "int8_linear",
+    "int4_linear": "int4_linear",
     "experts": "experts",
     "attend": "attend",
     "rms_norm": "norms",
@@ -237,10 +278,10 @@ def seconds(run: Run) -> float:
 
 def measure(case: Case, rounds: int, memory: Tensor) -> dict[str, float]:
     """Milliseconds of one call, the quickest and the median; and how fast memory was read in the same rounds."""
-    runs = {
-        name: case.make(load(f"{package}.{MODULES[case.operator]}:{case.operator}"))
-        for name, package in PROVIDERS.items()
-    }
+    runs = {}
+    for name, package in PROVIDERS.items():
+        operator = "linear" if name == "torch" and case.operator in ROUNDED else case.operator
+        runs[name] = case.make(load(f"{package}.{MODULES[operator]}:{operator}"))
     times: dict[str, list[float]] = {name: [] for name in (*runs, "memory")}
     for run in runs.values():
         run()
