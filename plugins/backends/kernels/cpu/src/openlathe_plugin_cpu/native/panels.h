@@ -142,7 +142,7 @@ void product_by_rows(int rows, const Rows& x, const uint32_t* w, long steps, con
 }
 
 // Rows that are multiplied as they lie, at most: with more of them interleaving pays.
-constexpr int FEW_ROWS = 4;
+constexpr int FEW_ROWS = std::min(6, MOST_ROWS);
 
 template <class T, class Out>
 void multiply(int rows, const Strided& x, const uint32_t* w, long steps, const Out& out) {
@@ -156,7 +156,7 @@ void multiply(int rows, const Interleaved& x, const uint32_t* w, long steps, con
 // What is fetched while tile `t` of `tiles` is multiplied with a panel: single tiles stay a little ahead of themselves,
 // several share in fetching the panel that comes next, which so arrives while there is something to compute.
 inline Ahead ahead_of(const uint32_t* w, const uint32_t* next, const Panels& panels, long t, long tiles) {
-  constexpr long DISTANCE = 4096, STEP = PANEL * sizeof(uint32_t);
+  constexpr long DISTANCE = 8192, STEP = PANEL * sizeof(uint32_t);
   if (tiles == 1) return {reinterpret_cast<const char*>(w) + DISTANCE, STEP};
   return {reinterpret_cast<const char*>(next) + t * panels.bytes() / tiles, STEP / tiles};
 }
