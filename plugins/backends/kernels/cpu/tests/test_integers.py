@@ -50,10 +50,13 @@ def test_int8(
     weight[0], weight[1] = 127, -127
     scales, bias = draw.tensor(outputs, dtype=torch.float32).abs() / 100, draw.tensor(outputs)
     for added in (None, bias):
-        exact, packed = OPERATORS["int8_linear"](weight, scales, added), int8_linear.int8_linear(weight, scales, added)
+        exact = OPERATORS["int8_linear"](weight, scales, added)
+        packed = int8_linear.NativeInt8Linear(weight, scales, added)
+        kept = int8_linear.NativeInt8Linear.restored(*packed.stored())
         for rows in ROWS:
             x = inputs(draw, rows, size)
             x[0] = 1
+            assert torch.equal(kept(x), packed(x))
             assert torch.equal(packed(x), exact(x)), f"{rows} rows on {level.name}"
 
 
@@ -79,9 +82,11 @@ def test_int4(
     zeros = draw.integers(17, scales.numel()).view(scales.shape).to(torch.uint8)
     for points, added in ((None, None), (zeros, draw.tensor(outputs))):
         exact = OPERATORS["int4_linear"](weight, scales, points, added)
-        packed = int4_linear.int4_linear(weight, scales, points, added)
+        packed = int4_linear.NativeInt4Linear(weight, scales, points, added)
+        kept = int4_linear.NativeInt4Linear.restored(*packed.stored())
         for rows in ROWS:
             x = inputs(draw, rows, size)
+            assert torch.equal(kept(x), packed(x))
             assert torch.equal(packed(x), exact(x)), f"{rows} rows on {level.name}"
 
 
