@@ -110,10 +110,12 @@ class Worker {
           for (long i = 0; i < T::per_step; i++)
             store(to + (step * count + row - first) * T::words + i, single(from[step * T::per_step + i]));
       } else {
-        for (long step = 0; step < steps_; step++) {
-          uint32_t word = 0;
-          std::memcpy(&word, from + step * T::per_step, std::min<long>(T::per_step, a_.dim_k - step * T::per_step) * sizeof(E));
-          to[step * count + row - first] = word;
+        const long whole = a_.dim_k / T::per_step;
+        uint32_t* word = to + row - first;
+        for (long step = 0; step < whole; step++) std::memcpy(word + step * count, from + step * T::per_step, 4);
+        if (whole < steps_) {  // half of a word is left
+          word[whole * count] = 0;
+          std::memcpy(word + whole * count, from + whole * T::per_step, sizeof(E));
         }
       }
     }
@@ -154,6 +156,7 @@ class Worker {
       const long first = pieces.start(p);
       score_rows<T>(pieces.size(p), queries_ + (head * tile_.rows + first) * row_words_, keys, steps_,
                     offset_ + head * tile_.rows + first, scores_ + first * BLOCK, rows);
+      keys.fetched();
     }
     if constexpr (T::scaled)
       for (long i = values.first * 4; i < values.end * 4; i++)
@@ -163,6 +166,7 @@ class Worker {
       const long first = pieces.start(p);
       mix_rows<T>(pieces.size(p), weights_ + first * T::planes * T::weight_words, values, Pages<T>::value_stride(a_),
                   sums.from(first), unit_ + first, rows);
+      values.fetched();
     }
   }
 

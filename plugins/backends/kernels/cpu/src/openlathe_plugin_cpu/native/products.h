@@ -96,6 +96,9 @@ struct Block {
   const uint32_t* at[BLOCK_TILES];
   const uint32_t* next[BLOCK_TILES];
   long first, end;
+
+  // What is next is on its way.
+  void fetched() { std::copy(at, at + BLOCK_TILES, next); }
 };
 
 // `x` [steps][ROWS][planes][words] times keys -> `scores` [ROWS][BLOCK].
