@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,18 @@ from openlathe_plugin_int4.rounding import rounded as four_bits
 from openlathe_plugin_int8.method import rounded as eight_bits
 from torch import Tensor
 
+from openlathe.engine.kv_memory import PagedGroup, allocate_pages
 from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.pages import PLAIN_LAYOUTS, layout_of
 from openlathe.kernels.silu_mul import silu_mul
 from openlathe.plugins.resolve import load
-from openlathe.spi import KVPages
+from openlathe.spi import FullKV, KVPages
 
 #: Bytes that operators read in turn: a multiple of the last level of any cache here.
 COLD_BYTES = 192 << 20
 HEADS, KV_HEADS, DIM, HIDDEN, INNER = 16, 8, 128, 1024, 3072
 PAGE = 16
+HEAD = FullKV(kv_heads=KV_HEADS, dim_k=DIM, dim_v=DIM)
 REPEATS = 50
 
 ROWS = (1, 4, 16, 32, 64, 256, 1024)
@@ -169,10 +173,13 @@ def attentions(dtype: torch.dtype) -> Iterator[Case]:
         ) -> Run:
             table = torch.randperm(requests * blocks).view(requests, blocks).int()
             starts = np.arange(requests + 1, dtype=np.int32) * queries
-            layers = [
-                KVPages(*(torch.randn(requests * blocks, KV_HEADS, PAGE, DIM).to(dtype) for _ in range(2)))
-                for _ in range(copies)
-            ]
+            # each in the pages it likes best, where the engine would have them
+            layout = layout_of(getattr(attend, "layouts", PLAIN_LAYOUTS)[0], HEAD, PAGE, dtype)
+            group = PagedGroup(0, HEAD, tuple(range(copies)))
+            cpu = torch.device("cpu")
+            layers = list(allocate_pages([group], [layout], requests * blocks, dtype, cpu).values())
+            for page in chain.from_iterable(layers):
+                page.normal_()
             q = torch.randn(requests * queries, HEADS, DIM).to(dtype)
 
             def run() -> None:
@@ -183,7 +190,7 @@ def attentions(dtype: torch.dtype) -> Iterator[Case]:
                     seq_lens=torch.full((requests,), keys, dtype=torch.int32),
                     block_table=table,
                     block_size=PAGE,
-                    layout="hnd",
+                    layout=layout.name,
                 )
                 for pages in layers:
                     attend(q, pages, plan, scale=DIM**-0.5)
