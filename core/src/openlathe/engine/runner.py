@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..devices import usable_cpus
 from ..layers.context import build_context
 from ..spi.protocols import Model
 from .attention import AttentionState
@@ -26,6 +24,7 @@ from .sampling.processors import load_processors
 from .sampling.state import Sampled, SamplingState
 from .sleep import Sleeper
 from .step import NewRequest, StepOutput, StepPlan
+from .threads import set_threads
 from .weights import load_model, weight_facts
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class ModelRunner:
     def load(self, progress: Progress | None = None) -> Mapping[str, Any]:
         """Builds the model, loads its weights and reserves the KV cache; returns facts about what was made."""
         started = time.monotonic()
-        _set_threads(self.plan.config.cpu_threads)
+        set_threads(self.plan.config.cpu_threads)
         torch.manual_seed(self.plan.config.seed)
         context = build_context(self.plan)
         self.model = cast(Model, load_model(self.plan, context, progress))
@@ -235,12 +234,3 @@ class ModelRunner:
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=True)
-
-
-def _set_threads(wanted: int | None) -> None:
-    """As many as were asked for, else as the environment says, else all CPUs that this process may use, of which torch
-    would count physical cores only."""
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cpus())

@@ -13,6 +13,8 @@ namespace {
 // the panel.
 constexpr long CACHED_BYTES = 512 * 1024;
 
+constexpr long LINE_BYTES = 64;
+
 struct Pack {
   const void* weight;
   const float* bias;  // or null
@@ -60,7 +62,9 @@ class Product {
     const long most = std::max<long>(1, CACHED_BYTES / (MOST_ROWS * panels_.steps * 4));
     const long blocks = ceil_div(tiles_.count, most);
     const int threads = omp_get_num_threads();
-    const long piece = piece_of(panels_, threads);
+    // Outputs of one line of the cache belong to one thread.
+    const long in_line = std::max<long>(1, LINE_BYTES / (panels_.width() * static_cast<long>(sizeof(E))));
+    const long piece = ceil_div(piece_of(panels_, threads), in_line) * in_line;
     const long pieces = ceil_div(panels_.count(), piece);
 #pragma omp for schedule(dynamic, 1) nowait
     for (long unit = 0; unit < blocks * pieces; unit++) {
