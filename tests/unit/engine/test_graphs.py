@@ -54,6 +54,7 @@ def decode(*rows: int) -> tuple[StepInputs, Tensor]:
         slot_mappings=[row + 3],
         sampled=np.arange(len(rows)),
         logits_index=np.arange(len(rows)),
+        is_decode=True,
     )
     return inputs, torch.from_numpy(row + 4)
 
@@ -107,15 +108,3 @@ def test_what_is_forgotten_is_captured_again() -> None:
         steps.run(*decode(0))
         steps.forget()
     assert (captures.captured, captures.replayed) == (2, 0)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "sampled", "expected"),
-    [([1, 1], [0, 1], True), ([1, 2], [0, 1], False), ([1, 1], [0], False), ([1, 1], [1, 0], False)],
-)
-def test_a_decode_step_is_one_token_each_sampled_in_order(
-    lengths: list[int], sampled: list[int], expected: bool
-) -> None:
-    inputs, _ = decode(*range(len(lengths)))
-    changed = {"positions": np.zeros(sum(lengths), np.int64), "sampled": np.array(sampled)}
-    assert StepInputs(**{**vars(inputs), **changed}).is_decode is expected

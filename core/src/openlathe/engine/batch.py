@@ -28,7 +28,7 @@ class StepInputs:
     ``rows`` [R] are the requests' rows, ``token_rows`` [T] the same by token, ``positions`` [T] int64, ``query_start``
     [R + 1] and ``seq_lens`` [R] int32; per KV group a ``block_table`` [R, B] int32 and a ``slot_mapping`` [T] int64.
     ``sampled`` [S] are indices of requests that sample, ``logits_index`` [S] the tokens whose hidden states they
-    sample from.
+    sample from. ``is_decode``: it is one token of each request, from which each samples.
     """
 
     rows: Int64
@@ -40,6 +40,7 @@ class StepInputs:
     slot_mappings: list[Int64]
     sampled: Int64
     logits_index: Int64
+    is_decode: bool
 
     @property
     def num_tokens(self) -> int:
@@ -47,12 +48,7 @@ class StepInputs:
 
     @property
     def sampled_rows(self) -> Int64:
-        return self.rows[self.sampled]
-
-    @property
-    def is_decode(self) -> bool:
-        """Whether it is one token of each request, from which each samples."""
-        return len(self.positions) == len(self.rows) == len(self.sampled) and bool((np.diff(self.sampled) > 0).all())
+        return self.rows if self.is_decode else self.rows[self.sampled]
 
 
 @dataclass(frozen=True)
@@ -92,9 +88,14 @@ class InputBatch:
         self.table_lens = np.zeros((num_groups, max_num_seqs), np.int64)
         self.row_of: dict[str, int] = {}
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        #: Where the device is the host, numpy reads and writes single tokens in a fraction of torch's time.
+        self._tokens_here = self.token_ids.numpy() if self.token_ids.device.type == "cpu" else None
+        self._decoding: tuple[list[str], StepInputs] | None = None  # the requests of the last step that decoded
 
     def apply(self, plan: StepPlan) -> None:
         """Brings the rows up to date: who left, who joined, which blocks were added."""
+        if plan.removed or plan.new:
+            self._decoding = None
         for request_id in plan.removed:
             self._free_rows.append(self.row_of.pop(request_id))
         for request in plan.new:
@@ -104,6 +105,35 @@ class InputBatch:
 
     def inputs(self, plan: StepPlan) -> StepInputs:
         """The flat inputs of ``plan``, which must have been applied."""
+        names = list(plan.scheduled)
+        decodes = plan.num_tokens == len(names) and plan.sampled == names
+        if decodes and self._decoding is not None and self._decoding[0] == names:
+            return self._next(self._decoding[1])
+        inputs = self._inputs(plan, decodes)
+        self._decoding = (names, inputs) if decodes else None
+        return inputs
+
+    def _next(self, last: StepInputs) -> StepInputs:
+        """Another token of each request that ``last``, a step that only decoded, had one of."""
+        rows = last.rows
+        positions = self.num_computed[rows]
+        seq_lens = (positions + 1).astype(np.int32)
+        blocks, offsets = np.divmod(positions, self.block_size)
+        width = int(blocks.max()) + 1
+        return StepInputs(
+            rows=rows,
+            token_rows=rows,
+            positions=positions,
+            query_start=last.query_start,
+            seq_lens=seq_lens,
+            block_tables=[table[rows, :width] for table in self.tables],
+            slot_mappings=[table[rows, blocks] * np.int64(self.block_size) + offsets for table in self.tables],
+            sampled=last.sampled,
+            logits_index=last.logits_index,
+            is_decode=True,
+        )
+
+    def _inputs(self, plan: StepPlan, decodes: bool) -> StepInputs:
         rows = np.fromiter((self.row_of[request_id] for request_id in plan.scheduled), np.int64, len(plan.scheduled))
         lengths = np.fromiter(plan.scheduled.values(), np.int64, len(plan.scheduled))
         query_start = np.zeros(len(rows) + 1, np.int32)
@@ -125,7 +155,15 @@ class InputBatch:
             slot_mappings=[self._slots(table, token_rows, positions) for table in self.tables],
             sampled=sampled,
             logits_index=query_start[1:][sampled].astype(np.int64) - 1,
+            is_decode=decodes,
         )
+
+    def tokens(self, inputs: StepInputs) -> Tensor:
+        """The tokens [T] int64 that a step computes, on the device."""
+        if self._tokens_here is not None:
+            return torch.from_numpy(self._tokens_here[inputs.token_rows, inputs.positions].astype(np.int64))
+        where = (torch.from_numpy(index).to(self.token_ids.device) for index in (inputs.token_rows, inputs.positions))
+        return self.token_ids[tuple(where)].long()
 
     def compute(self, inputs: StepInputs) -> None:
         """Books a step: everything planned is computed."""
@@ -135,9 +173,13 @@ class InputBatch:
         """Books a step after which each sampling request has one of ``tokens`` [S] more."""
         self.compute(inputs)
         rows = inputs.sampled_rows
-        where = [torch.from_numpy(index).to(self.token_ids.device) for index in (rows, self.num_tokens[rows])]
-        self.token_ids.index_put_(tuple(where), tokens.to(self.token_ids.dtype))
-        self.num_tokens[rows] += 1
+        places = self.num_tokens[rows]
+        if self._tokens_here is not None:
+            self._tokens_here[rows, places] = tokens.numpy()
+        else:
+            where = [torch.from_numpy(index).to(self.token_ids.device) for index in (rows, places)]
+            self.token_ids.index_put_(tuple(where), tokens.to(self.token_ids.dtype))
+        self.num_tokens[rows] = places + 1
 
     def _slots(self, table: Int32, token_rows: Int64, positions: Int64) -> Int64:
         blocks = table[token_rows, positions // self.block_size].astype(np.int64)

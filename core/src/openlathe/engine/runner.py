@@ -115,12 +115,11 @@ class ModelRunner:
         if not plan.scheduled:
             return
         inputs = self._step.inputs = self.batch.inputs(plan)
-        token_rows, positions = self._to_device(inputs.token_rows), self._to_device(inputs.positions)
-        token_ids = self.batch.token_ids[token_rows, positions].long()
+        token_ids = self.batch.tokens(inputs)
         if self.graphs is not None and not self._prompts and inputs.is_decode:
             self._step.logits = self.graphs.run(inputs, token_ids)
         if self._step.logits is None:
-            self._forward(plan, self._step, inputs, self._on_device(inputs, token_ids, positions))
+            self._forward(plan, self._step, inputs, self._on_device(inputs, token_ids))
 
     def _decode(self, inputs: StepInputs, on_device: DeviceInputs) -> Tensor:
         """The logits [R, V] of a step in which R requests have a token each."""
@@ -221,10 +220,10 @@ class ModelRunner:
                 types[inputs.query_start[index] : inputs.query_start[index + 1]] = given[request_id]
         return self._to_device(types)
 
-    def _on_device(self, inputs: StepInputs, token_ids: Tensor, positions: Tensor) -> DeviceInputs:
+    def _on_device(self, inputs: StepInputs, token_ids: Tensor) -> DeviceInputs:
         return DeviceInputs(
             token_ids=token_ids,
-            positions=positions,
+            positions=self._to_device(inputs.positions),
             query_start=self._to_device(inputs.query_start),
             seq_lens=self._to_device(inputs.seq_lens),
             block_tables=[self._to_device(table) for table in inputs.block_tables],

@@ -33,7 +33,7 @@ Int64 = NDArray[np.int64]
 class Sampled:
     """What a step chose: ``tokens`` [S] int64 on the device, at once; the rest when :meth:`collect` is asked."""
 
-    def __init__(self, tokens: Tensor, logprobs: PendingRows) -> None:
+    def __init__(self, tokens: Tensor, logprobs: PendingRows | None) -> None:
         self.tokens = tokens
         self._logprobs = logprobs
         self._copy = HostCopy([tokens])
@@ -41,7 +41,7 @@ class Sampled:
     def collect(self) -> tuple[list[int], dict[int, TokenLogprobs]]:
         """The tokens, and log-probabilities by index into the step's rows where they were asked for."""
         (tokens,) = self._copy.wait()
-        return tokens.tolist(), self._logprobs.collect()
+        return tokens.tolist(), {} if self._logprobs is None else self._logprobs.collect()
 
 
 class SamplingState:
@@ -83,6 +83,7 @@ class SamplingState:
             memory.join(row, request)
 
     def leave(self, row: int) -> None:
+        self._columns.leave(row)
         for memory in self._memories:
             memory.leave(row)
 
@@ -100,7 +101,9 @@ class SamplingState:
         tokens = self._choose(self._adjusted(logits, batch, mask), rows, num_tokens, token_ids)
         tokens = self._thinking.apply(tokens, batch)
         self._penalties.count(batch, tokens)
-        return Sampled(tokens, PendingRows(logits, tokens, self._columns.logprobs[rows]))
+        return Sampled(
+            tokens, PendingRows(logits, tokens, self._columns.logprobs[rows]) if self._columns.scored else None
+        )
 
     def _adjusted(self, logits: Tensor, batch: LogitsBatch, mask: Tensor | None) -> Tensor:
         """The logits themselves where nothing is to be changed, else a float32 copy."""
@@ -113,6 +116,8 @@ class SamplingState:
         return scores if mask is None else apply_mask(scores, mask)
 
     def _choose(self, scores: Tensor, rows: Int64, num_tokens: Int64, token_ids: Tensor) -> Tensor:
+        if not self._columns.drawing:
+            return self._greedy(scores)
         temperature = self._columns.temperature[rows]
         drawing = np.nonzero(temperature > 0)[0]
         if not len(drawing):
