@@ -109,6 +109,8 @@ class Sleeper:
     def stow_weights(self) -> None:
         """Moves every weight into the host's memory."""
         for storage in _storages(_weights(cast(nn.Module, self._runner.model))):
+            if not storage.resizable():  # mapped from a file: the host lets go of such pages by itself
+                continue
             self._on_host.append((storage, UntypedStorage(storage.nbytes()).copy_(storage, False)))
             storage.resize_(0)
 
