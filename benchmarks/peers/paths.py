@@ -7,6 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "peers"
 MODELS = CACHE / "models"
+#: Weights as our own operators read them, left by the first start.
+PACKED = CACHE / "packed"
 OURS = ROOT / ".venv"
 
 

@@ -32,6 +32,7 @@ def command(variant: Variant, model: str, port: int) -> list[str]:
         case "openlathe":
             serve = [str(paths.OURS / "bin" / "serve"), checkpoint, *common, *limits]
             serve += ["--kv-cache-memory-bytes", str(KV_BYTES), "--disable-uvicorn-access-log"]
+            serve += ["--packed-cache-dir", str(paths.PACKED)]  # as llama.cpp reads a file of its own format
             return serve if variant.weights == "bf16" else [*serve, "--quantization", variant.weights]
         case "vllm":
             serve = [str(paths.python("vllm")), "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint]
