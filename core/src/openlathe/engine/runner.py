@@ -130,6 +130,7 @@ class ModelRunner:
         """Whatever a step's requests ask for, prompts and pooling included."""
         batch = self.attention.plan(inputs, on_device)
         batch.token_types = self._token_types(plan, inputs)
+        batch.wanted = self._wanted(inputs)
         hidden = self.model.forward(on_device.token_ids, on_device.positions, batch)
         if self.pooling is not None:
             step.pooled = self.pooling.take(self.model, plan, inputs, hidden)
@@ -138,6 +139,13 @@ class ModelRunner:
         if len(inputs.sampled):
             rows = hidden if len(inputs.logits_index) == len(hidden) else hidden[self._to_device(inputs.logits_index)]
             step.logits = self.model.compute_logits(rows)
+
+    def _wanted(self, inputs: StepInputs) -> Tensor | None:
+        """The tokens that are sampled from, and one at least; None where a request asks for others as well."""
+        if self._prompts or self.pooling is not None:
+            return None
+        last = np.array([inputs.num_tokens - 1])
+        return self._to_device(inputs.logits_index if len(inputs.sampled) else last)
 
     @torch.inference_mode()
     def sample(self, mask: Any | None = None) -> RunningStep:

@@ -27,7 +27,12 @@ DECODER_WEIGHTS = WeightMap(
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then feed-forward: each on the normalised stream, each added to it."""
+    """Attention, then feed-forward: each on the normalised stream, each added to it.
+
+    Behind the attention of the last layer no token looks at another: only those that are wanted go on from there.
+    """
+
+    is_last = False
 
     def __init__(
         self,
@@ -50,6 +55,8 @@ class DecoderLayer(nn.Module):
         """``x`` [T, H] is what the layer before put out and ``residual`` [T, H] the stream it belongs to."""
         x, residual = self.input_layernorm.add(x, residual)
         x = self.self_attn(x, positions, batch)
+        if self.is_last and batch.wanted is not None:
+            x, residual = x[batch.wanted], residual[batch.wanted]
         x, residual = self.post_attention_layernorm.add(x, residual)
         return self.mlp(x), residual
 
@@ -69,12 +76,14 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = Embedding(context, config.vocab_size, config.hidden_size, scale=embedding_scale)
         self.layers = nn.ModuleList(layers)
+        if isinstance(last := self.layers[-1], DecoderLayer):
+            last.is_last = True
         self.norm = norm(context, config.hidden_size, config.norm_eps)
 
     def forward(
         self, input_ids: Tensor | None, positions: Tensor, batch: ModelBatch, inputs_embeds: Tensor | None = None
     ) -> Tensor:
-        """``input_ids`` [T] or ``inputs_embeds`` [T, H], ``positions`` [T] -> hidden states [T, H]."""
+        """``input_ids`` [T] or ``inputs_embeds`` [T, H], ``positions`` [T] -> hidden states [T, H] or [S, H]."""
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         residual = None
         for layer in self.layers:

@@ -113,7 +113,8 @@ class Model(Protocol):
     def forward(
         self, input_ids: Tensor | None, positions: Tensor, batch: ModelBatch, inputs_embeds: Tensor | None = None
     ) -> Tensor:
-        """``input_ids`` [T] int64 or ``inputs_embeds`` [T, H], ``positions`` [T] or [3, T] -> hidden [T, H]."""
+        """``input_ids`` [T] int64 or ``inputs_embeds`` [T, H], ``positions`` [T] or [3, T] -> hidden [T, H], or [S, H]
+        from a model that computes no more than is wanted."""
         ...
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
@@ -257,13 +258,15 @@ class ModelBatch:
     """What ``forward`` hands to its layers: for each layer its backend and that backend's plan of this step.
 
     ``adapters`` is [T] int32, the adapter slot of each token, or None where no adapter is in use. ``token_types`` is
-    [T] int64, the segment each token belongs to, or None where all belong to segment 0.
+    [T] int64, the segment each token belongs to, or None where all belong to segment 0. ``wanted`` is [S] int64, the
+    tokens whose hidden states are asked for, or None for all of them.
     """
 
     backends: Sequence[AttentionBackend | None]
     plans: Sequence[Any]
     adapters: Tensor | None = None
     token_types: Tensor | None = None
+    wanted: Tensor | None = None
 
 
 # -- linear layers ------------------------------------------------------------------------------------------------
