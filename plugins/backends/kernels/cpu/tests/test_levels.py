@@ -106,13 +106,6 @@ def test_tokens_of_experts_keep_apart(level: build.Level, dtype: str, gate: Gate
 
 
 @dtypes
-def test_rows_of_a_packed_weight(level: build.Level, dtype: str) -> None:
-    weight = Draw(getattr(torch, dtype), torch.device("cpu")).tensor(70, 33)
-    ids = torch.tensor([69, 0, 31, 32, 31])
-    assert torch.equal(linear.NativeLinear(weight, None).gather(ids), weight[ids])
-
-
-@dtypes
 @pytest.mark.parametrize("threads", [1, 8])
 @pytest.mark.parametrize("layout, block_size, dims", [("hnd", 12, (40, 24)), ("lanes", 48, (48, 80))])
 @pytest.mark.parametrize("features", [{}, {"window": 90}, {"soft_cap": 2.0}, {"sinks": torch.ones(6)}], ids=str)

@@ -19,7 +19,6 @@ NAMES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 Pack: Any = arguments("Pack", pointers="weight bias packed packed_bias", integers="inputs outputs gate")
 Linear: Any = arguments("Linear", pointers="x packed bias residual y", integers="stride rows inputs outputs gate")
-Gather: Any = arguments("Gather", pointers="ids packed y", integers="tokens inputs outputs")
 
 
 class NativeLinear(Stored):
@@ -51,7 +50,6 @@ class NativeLinear(Stored):
             gate=self.gate,
         )
         self._multiply = operator(f"linear_{self.kind}")
-        self._gather = operator(f"gather_{self.kind}")
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """``residual`` [T, N] is added to the product; neither is changed."""
@@ -71,14 +69,6 @@ class NativeLinear(Stored):
                 raise ValueError(f"A residual is contiguous, [{rows}, {self.outputs}] and in {self.dtype}.")
             given.residual = residual.data_ptr()
         self._multiply(given)
-        return y
-
-    def gather(self, ids: Tensor) -> Tensor:
-        """Rows of the weight, which has no gate: ``ids`` [T] int64 -> [T, K]."""
-        ids = ids.contiguous()
-        y = empty((len(ids), self.inputs), self.dtype)
-        packed, size = self.packed.data_ptr(), (len(ids), self.inputs, self.outputs)
-        self._gather(Gather(ids.data_ptr(), packed, y.data_ptr(), *size))
         return y
 
 

@@ -113,26 +113,6 @@ class Product {
   uint32_t* interleaved_ = nullptr;
 };
 
-struct Gather {
-  const int64_t* ids;
-  const uint32_t* packed;
-  void* y;
-  int64_t tokens, inputs, outputs;
-};
-
-template <class T>
-void gather(const Gather& a) {
-  const Panels panels(a.inputs, a.outputs, T::per_step, NO_GATE);
-#pragma omp for schedule(static) nowait
-  for (long token = 0; token < a.tokens; token++) {
-    const uint32_t* from = a.packed + a.ids[token] / PANEL * panels.words() + a.ids[token] % PANEL;
-    typename T::element* to = static_cast<typename T::element*>(a.y) + token * a.inputs;
-    for (long step = 0; step < panels.steps; step++)
-      std::memcpy(to + step * T::per_step, from + step * PANEL,
-                  sizeof(*to) * std::min<long>(T::per_step, a.inputs - step * T::per_step));
-  }
-}
-
 }  // namespace
 
 // Columns of a packed weight, filled up to whole panels: each has a float of the bias and as many words as there are
@@ -146,9 +126,5 @@ LATHE_API void pack_float32(const Pack* a) { pack<Float32>(*a); }
 // apart.
 LATHE_API void linear_bfloat16(const Linear* a) { Product<BFloat16>(*a).run(); }
 LATHE_API void linear_float32(const Linear* a) { Product<Float32>(*a).run(); }
-
-// Rows of the weight: y [tokens, inputs].
-LATHE_API void gather_bfloat16(const Gather* a) { gather<BFloat16>(*a); }
-LATHE_API void gather_float32(const Gather* a) { gather<Float32>(*a); }
 
 }  // namespace lathe
