@@ -110,7 +110,7 @@ def test_groups_that_share_memory_have_about_as_many_layers(counts: dict[KVSpec,
 def test_pages_are_reserved_in_large_pages_and_not_touched() -> None:
     layout = KVLayout(name="hnd", k_shape=(2, 16, 128), v_shape=(2, 16, 128))
     group = PagedGroup(0, FullKV(kv_heads=2, dim_k=128, dim_v=128), (0,))
-    pages = allocate_pages([group], [layout], 4096, torch.bfloat16, torch.device("cpu"))[0]
+    pages = allocate_pages([group], [layout], 16_384, torch.bfloat16, torch.device("cpu"))[0]
     for page in pages:
         middle = page.data_ptr() + page.nbytes // 2
         area = next(area for area in _areas() if area["start"] <= middle < area["end"])

@@ -101,9 +101,8 @@ class Model(Protocol):
     """A model, written as readable single-device PyTorch; a ``torch.nn.Module``.
 
     ``weights`` declares as data how checkpoint names map to parameters (fused projections, names to skip, tied
-    weights), so that the loader can account for every tensor. One that reads checkpoints itself has a method
-    ``load_checkpoint(path)``: it fills the model from that directory or, if ``path`` is None, with random numbers, and
-    refuses what the loader would.
+    weights), so that every tensor can be accounted for. One that reads checkpoints itself has ``load_checkpoint(path)``,
+    which fills it from there or, if ``path`` is None, with random numbers, and refuses what the loader would.
     """
 
     weights: ClassVar[WeightMap]
@@ -113,8 +112,7 @@ class Model(Protocol):
     def forward(
         self, input_ids: Tensor | None, positions: Tensor, batch: ModelBatch, inputs_embeds: Tensor | None = None
     ) -> Tensor:
-        """``input_ids`` [T] int64 or ``inputs_embeds`` [T, H], ``positions`` [T] or [3, T] -> hidden [T, H], or [S, H]
-        from a model that computes no more than is wanted."""
+        """``input_ids`` [T] int64 or ``inputs_embeds`` [T, H], ``positions`` [T] or [3, T] -> [T, H] or [S, H]."""
         ...
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
@@ -257,9 +255,8 @@ class LatentBackend(Protocol):
 class ModelBatch:
     """What ``forward`` hands to its layers: for each layer its backend and that backend's plan of this step.
 
-    ``adapters`` is [T] int32, the adapter slot of each token, or None where no adapter is in use. ``token_types`` is
-    [T] int64, the segment each token belongs to, or None where all belong to segment 0. ``wanted`` is [S] int64, the
-    tokens whose hidden states are asked for, or None for all of them.
+    ``adapters`` is [T] int32, the adapter slot of each token, ``token_types`` [T] int64, its segment; None for none and
+    for 0. ``wanted`` is [S] int64, the tokens whose hidden states alone are asked for; None for all of them.
     """
 
     backends: Sequence[AttentionBackend | None]
