@@ -101,7 +101,7 @@ class Model(Protocol):
     """A model, written as readable single-device PyTorch; a ``torch.nn.Module``.
 
     ``weights`` declares as data how checkpoint names map to parameters (fused projections, names to skip, tied
-    weights), so that every tensor can be accounted for. One that reads checkpoints itself has ``load_checkpoint(path)``,
+    weights), so that every tensor can be accounted for. One that reads files itself has ``load_checkpoint(path)``,
     which fills it from there or, if ``path`` is None, with random numbers, and refuses what the loader would.
     """
 
