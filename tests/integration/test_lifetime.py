@@ -182,6 +182,7 @@ def test_a_request_gets_no_more_time_than_the_server_allows(start_server: Any, t
     with start_server(tiny_checkpoint, "--request-timeout", "0.5") as server, server.http as http:
         body = {**LONG, "max_tokens": 3900, "n": 16}
         for timeout in (None, 100, 0.25):
+            assert server.settles()  # so that the first token comes in time
             with streaming(http, **body, timeout=timeout) as lines:
                 assert last_event(lines)["error"]["message"].startswith(
                     f"The request was not done within {min(timeout or 0.5, 0.5)} seconds"
