@@ -157,6 +157,11 @@ def read_header(file: Path) -> dict[str, dict[str, Any]]:
     return header
 
 
+def data_start(file: Path, header: Mapping[str, Mapping[str, Any]]) -> int:
+    """The byte of a file from which the ``data_offsets`` of its :func:`read_header` count."""
+    return file.stat().st_size - max((end for _, end in _offsets(header.values())), default=0)
+
+
 def _stored_dtype(path: Path) -> str | None:
     """The type that most of the weights are in, of those that are not packed; None where there are no weights."""
     sizes: Counter[str] = Counter()
@@ -176,7 +181,7 @@ def _weight_files(path: Path) -> list[Path]:
     return [whole] if whole.is_file() else sorted(path.glob("*.safetensors"))
 
 
-def _offsets(entries: Iterable[dict[str, Any]]) -> Iterable[tuple[int, int]]:
+def _offsets(entries: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int, int]]:
     for entry in entries:
         begin, end = entry["data_offsets"]
         yield begin, end

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import read_header
+from ..checkpoint import data_start, read_header
 from ..spi import CheckpointError
 
 #: The types of the format by its names.
@@ -42,11 +42,10 @@ def mapped_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     that nobody keeps leaves this process's memory.
     """
     header = read_header(file)
-    size = file.stat().st_size
-    data = size - max((entry["data_offsets"][1] for entry in header.values()), default=0)
     try:
+        data = data_start(file, header)
         with file.open("rb") as opened:
-            mapping = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_COPY)
+            mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from None
     for name in sorted(header, key=lambda name: header[name]["data_offsets"]):

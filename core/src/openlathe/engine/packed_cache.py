@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..checkpoint import check_weights, read_header
+from ..checkpoint import check_weights, data_start, read_header
 from ..kernels.stored import StoredWeight
 from ..plugins.resolve import load
 from ..spi.errors import ConfigError
@@ -130,10 +130,9 @@ def _choices(plan: Plan) -> dict[str, Choice]:
 def _fingerprint(file: Path) -> bytes:
     """A digest of the header of a safetensors file and of 4 KiB of each of its tensors."""
     header = read_header(file)
-    size = file.stat().st_size
-    data = size - max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    data = data_start(file, header)
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) as content:
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for entry in header.values():
             begin, end = entry["data_offsets"]
             stride = max((end - begin) // _SAMPLES, _SAMPLE_BYTES)

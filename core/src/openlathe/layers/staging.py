@@ -27,14 +27,14 @@ class Staging:
         if not size:
             return torch.empty(shape, dtype=dtype)
         if self._memory is None or len(self._memory) < size or (self._in_use is not None and self._in_use()):
-            self._memory = _anonymous(size)
+            self._memory = anonymous(size)
         view = memoryview(self._memory)[:size]
         self._in_use = weakref.ref(view)
         return torch.frombuffer(view, dtype=dtype).view(shape)
 
 
-def _anonymous(size: int) -> mmap.mmap:
-    """Memory of this process alone, in large pages where the system has them."""
+def anonymous(size: int) -> mmap.mmap:
+    """``size`` bytes of memory of this process alone, in large pages where the system has them."""
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

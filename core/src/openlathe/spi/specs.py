@@ -298,6 +298,7 @@ class QuantizationSpec(Spec):
 
     Where it ``unpacks``, ``target`` follows :class:`openlathe.spi.Unpacker` instead of ``LinearMethod``: the tensors of
     those checkpoints are turned into plain ones as they are read, and any linear method takes them from there.
+    A linear method with ``experts(gate_up, down, gate, *biases)`` also packs those of :mod:`openlathe.kernels.experts`.
     ``batch_invariant`` as in :class:`KernelSpec`; a method that leaves products to operators declares it of itself.
     """
 

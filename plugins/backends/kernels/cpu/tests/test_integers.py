@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from openlathe_plugin_cpu import build, facts, int4_linear, int8_linear, loading, memory
+from openlathe_plugin_cpu import build, int4_linear, int8_linear, memory
 
 from openlathe.kernels import OPERATORS
 from openlathe_sdk.harness.operators import Draw
@@ -17,16 +15,6 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=s
 threads = pytest.mark.parametrize("threads", [1, 3])
 #: One row, fewer and more than a tile, and tiles of several sizes.
 ROWS = (1, 3, 12, 29)
-
-
-@pytest.fixture(params=build.levels(), ids=lambda level: level.name)
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[build.Level]:
-    if not request.param.needs <= facts._features():
-        pytest.skip(f"this CPU has no {request.param.name}")
-    monkeypatch.setattr(loading, "best_level", lambda: request.param)
-    loading.native.cache_clear()
-    yield request.param
-    loading.native.cache_clear()
 
 
 def inputs(draw: Draw, rows: int, size: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, loading, norms, rotary, write_kv
+from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, norms, rotary, write_kv
 
 from openlathe.kernels import OPERATORS, Gate
 from openlathe.kernels.attend import AttendPlan
@@ -34,17 +34,6 @@ OPERATORS_HERE = {
 }
 GATES = [OPERATORS["silu_mul"], OPERATORS["gelu_mul"]]
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-
-
-@pytest.fixture(params=build.levels(), ids=lambda level: level.name)
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[build.Level]:
-    if not request.param.needs <= facts._features():
-        pytest.skip(f"this CPU has no {request.param.name}")
-    monkeypatch.setattr(loading, "best_level", lambda: request.param)
-    loading.native.cache_clear()
-    assert loading.native().path.name.startswith(request.param.name)
-    yield request.param
-    loading.native.cache_clear()
 
 
 def answer(function: Any, operator: str, given: Sequence[Any]) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import threading
 import weakref
 
 import torch
 from torch import Tensor
+
+from openlathe.layers.staging import anonymous
 
 #: Weights lie together in pieces of this many bytes, so that few share a page with nothing.
 PIECE = 64 << 20
@@ -20,24 +23,19 @@ class _Arena:
     def __init__(self) -> None:
         self._piece: weakref.ref[mmap.mmap] | None = None
         self._used = 0
+        self._lock = threading.Lock()  # engines load in threads of their own
 
     def empty(self, nbytes: int) -> Tensor:
         """``nbytes`` bytes of zeros."""
-        piece = self._piece() if self._piece is not None else None
-        if piece is None or self._used + nbytes > len(piece):
-            piece, self._used = _anonymous(max(nbytes, PIECE)), 0
-            self._piece = weakref.ref(piece)
-        tensor = torch.frombuffer(piece, dtype=torch.uint8, count=nbytes, offset=self._used)
-        self._used += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        with self._lock:
+            piece = self._piece() if self._piece is not None else None
+            if piece is None or self._used + nbytes > len(piece):
+                piece, self._used = anonymous(max(nbytes, PIECE)), 0
+                self._piece = weakref.ref(piece)
+            tensor = torch.frombuffer(piece, dtype=torch.uint8, count=nbytes, offset=self._used)
+            self._used += -(-nbytes // ALIGNMENT) * ALIGNMENT
         return tensor
 
 
 #: [nbytes] uint8.
 packed_memory = _Arena().empty
-
-
-def _anonymous(nbytes: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory

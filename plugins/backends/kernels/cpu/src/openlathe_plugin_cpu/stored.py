@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -10,15 +11,16 @@ from torch import Tensor
 from .loading import native
 
 
-class Stored:
+class Stored(ABC):
     """A weight that is its ``FACTS``, attributes that JSON can hold, and its ``MEMORY``, tensors or None; the rest is
     made of these by ``ready``."""
 
     FACTS: ClassVar[tuple[str, ...]]
     MEMORY: ClassVar[tuple[str, ...]]
 
+    @abstractmethod
     def ready(self) -> None:
-        raise NotImplementedError
+        """Makes the rest, when facts and memory are there."""
 
     @classmethod
     def layout(cls) -> str:

@@ -45,17 +45,10 @@ class Int4LinearMethod(Int8LinearMethod):
         """The ``int4_linear`` of a weight [N, K]."""
         return self.context.operators.int4_linear(*rounded(weight, self.group_size), bias)
 
-    def experts(
-        self,
-        gate_up: Tensor,
-        down: Tensor,
-        gate: Gate,
-        gate_up_bias: Tensor | None = None,
-        down_bias: Tensor | None = None,
-    ) -> PackedExperts:
+    def experts(self, gate_up: Tensor, down: Tensor, gate: Gate, *biases: Tensor | None) -> PackedExperts:
         for name, weight in (("gate_up_proj", gate_up), ("down_proj", down)):
             self._check(f"the experts' {name}", weight.shape[-1])
-        return GroupedExperts(self.multiply_in_groups, gate_up, down, gate, gate_up_bias, down_bias)
+        return GroupedExperts(self.multiply_in_groups, gate_up, down, gate, *biases)
 
     def _in_eight_bits(self, layer: Any) -> bool:
         return isinstance(layer, LMHead) and self.head == "int8"

@@ -49,16 +49,9 @@ class Int8LinearMethod(PlainLinearMethod):
         """The ``int8_linear`` of a weight [N, K]."""
         return self.context.operators.int8_linear(*rounded(weight), bias)
 
-    def experts(
-        self,
-        gate_up: Tensor,
-        down: Tensor,
-        gate: Gate,
-        gate_up_bias: Tensor | None = None,
-        down_bias: Tensor | None = None,
-    ) -> PackedExperts:
+    def experts(self, gate_up: Tensor, down: Tensor, gate: Gate, *biases: Tensor | None) -> PackedExperts:
         """Experts on rounded weights; see :func:`openlathe.kernels.experts.experts`."""
-        return GroupedExperts(self.multiply, gate_up, down, gate, gate_up_bias, down_bias)
+        return GroupedExperts(self.multiply, gate_up, down, gate, *biases)
 
 
 def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
