@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "api.h"
+#include "interleave.h"
 #include "pages.h"
 #include "products.h"
 #include "scratch.h"
@@ -98,26 +99,29 @@ class Worker {
   long token(long row) const { return a_.query_start[tile_.request] + (tile_.row + row) / a_.group(); }
   long head_of(long head, long row) const { return (tile_.head + head) * a_.group() + (tile_.row + row) % a_.group(); }
 
+  const E* query(long head, long row) const {
+    return static_cast<const E*>(a_.q) + token(row) * a_.q_token + head_of(head, row) * a_.q_head;
+  }
+
   // `count` query rows from `first` on, step by step side by side.
   void take(long head, long first, int count) {
     uint32_t* to = queries_ + (head * tile_.rows + first) * row_words_;
-    for (long row = first; row < first + count; row++) {
-      const E* from = static_cast<const E*>(a_.q) + token(row) * a_.q_token + head_of(head, row) * a_.q_head;
-      if constexpr (T::planes == 2) {
-        halve(from, head * tile_.rows + row, to + 2 * (row - first), 2 * count);
-      } else if constexpr (T::scaled) {
-        for (long step = 0; step < steps_; step++)
-          for (long i = 0; i < T::per_step; i++)
-            store(to + (step * count + row - first) * T::words + i, single(from[step * T::per_step + i]));
-      } else {
-        const long whole = a_.dim_k / T::per_step;
-        uint32_t* word = to + row - first;
-        for (long step = 0; step < whole; step++) std::memcpy(word + step * count, from + step * T::per_step, 4);
-        if (whole < steps_) {  // half of a word is left
-          word[whole * count] = 0;
-          std::memcpy(word + whole * count, from + whole * T::per_step, sizeof(E));
-        }
-      }
+    if constexpr (T::scaled) {
+      for (int row = 0; row < count; row++)
+        take_scaled(query(head, first + row), head * tile_.rows + first + row, row, count, to);
+    } else {
+      interleave<T>([&](int row) { return query(head, first + row); }, a_.dim_k, count, to);
+    }
+  }
+
+  // One row for keys in int8, the `at`-th of `count`.
+  void take_scaled(const E* from, long row, long at, int count, uint32_t* to) {
+    if constexpr (T::planes == 2) {
+      halve(from, row, to + 2 * at, 2 * count);
+    } else {
+      for (long step = 0; step < steps_; step++)
+        for (long i = 0; i < T::per_step; i++)
+          store(to + (step * count + at) * T::words + i, single(from[step * T::per_step + i]));
     }
   }
 

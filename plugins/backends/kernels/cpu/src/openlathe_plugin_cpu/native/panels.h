@@ -7,13 +7,11 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "tile.h"
+#include "interleave.h"
 
 namespace lathe {
 
 enum Gate : int64_t { NO_GATE, SILU, GELU };
-
-inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 // `outputs` are those of the layer: with a gate it has a gate and a value for each.
 struct Panels {
@@ -31,15 +29,6 @@ struct Panels {
     return output < outputs ? output + lane / width() * outputs : -1;
   }
 };
-
-// Elements `step * per_step` and following of a row, zeros behind its end.
-template <class T>
-uint32_t step_at(const typename T::element* row, long inputs, long step) {
-  uint32_t value = 0;
-  const long first = step * T::per_step;
-  std::memcpy(&value, row + first, sizeof(*row) * std::min<long>(T::per_step, inputs - first));
-  return value;
-}
 
 // Panels that a thread takes at once: so many that it reads in long streams, and so few that all threads are done at the
 // same time.
@@ -72,17 +61,6 @@ struct Tiles {
   long start(long tile) const { return tile * rows / count; }
   int size(long tile) const { return static_cast<int>(start(tile + 1) - start(tile)); }
 };
-
-// `row(r)` is where the r-th row of a tile lies.
-template <class T, class Row>
-void interleave(const Row& row, long inputs, int rows, uint32_t* to) {
-  const long steps = ceil_div(inputs, T::per_step), whole = inputs / T::per_step;
-  for (int r = 0; r < rows; r++) {
-    const typename T::element* from = row(r);
-    for (long step = 0; step < whole; step++) to[step * rows + r] = load<uint32_t>(from + step * T::per_step);
-    if (whole < steps) to[whole * rows + r] = step_at<T>(from, inputs, whole);
-  }
-}
 
 // -- products ------------------------------------------------------------------------------------------------------
 
