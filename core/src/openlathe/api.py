@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .cli.flags import add_flags as add_flags
     from .cli.flags import load as load
     from .cli.flags import parse_command as parse_command
+    from .cli.own_server import OwnServer as OwnServer
     from .cli.text import complain as complain
     from .cli.text import paint as paint
     from .cli.text import say as say
@@ -47,6 +48,7 @@ API_VERSION = 1
 _HOMES = {
     "checkpoint": ("check_weights", "locate"),
     "cli.flags": ("FlagParser", "add_flags", "load", "parse_command"),
+    "cli.own_server": ("OwnServer",),
     "cli.text": ("complain", "paint", "say"),
     "config": ("EngineConfig", "ServerConfig"),
     "engine.client": ("EngineClient",),

@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from openlathe_plugin_bench import own_server
 from openlathe_plugin_bench.bench import BENCHMARKS
 from openlathe_plugin_bench.flags import _ELSEWHERE
 from openlathe_plugin_bench.page_cache import files_of, forget, read
 
-from openlathe.api import EngineConfig, Policy
 from openlathe.cli.main import main
 
 
@@ -117,16 +115,6 @@ def test_lengths_must_fit_the_context(model: list[str], capsys: pytest.CaptureFi
 def test_policies_reach_the_benchmark(model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--plugins", "openlathe-plugin-bench", "bench", "latency", *model]) != 0
     assert "Qwen3ForCausalLM" in capsys.readouterr().err
-
-
-def test_the_server_is_given_what_differs() -> None:
-    config = EngineConfig(model="m", max_model_len=512)
-    assert own_server._settings(config, Policy()) == {
-        "model": "m",
-        "max_model_len": 512,
-        "served_model_name": ["bench"],
-        "plugins": {"autoload": True, "block": [], "require": [], "prefer": {}},
-    }
 
 
 def test_files_behind_links_are_forgotten_and_read(tmp_path: Path) -> None:

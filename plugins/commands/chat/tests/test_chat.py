@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from openlathe_plugin_chat.chat import Conversation
 from openlathe_plugin_chat.client import ChatClient
-from openlathe_plugin_chat.private_server import _settings
 
-from openlathe.api import EngineConfig, Policy
 from openlathe.cli.main import main
 from openlathe.spi import OpenlatheError
 
@@ -191,14 +189,3 @@ def test_an_interrupted_answer_stays_in_the_conversation(capsys: pytest.CaptureF
 def test_what_cannot_be_meant(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_the_private_server_is_given_what_differs() -> None:
-    config = EngineConfig(model="m", max_model_len=512, override_generation_config={"temperature": 0})
-    policy = Policy(autoload=False, allow=frozenset({"b", "a"}), block=frozenset({"c"}), prefer={"kernel.x": "a"})
-    assert _settings(config, policy) == {
-        "model": "m",
-        "max_model_len": 512,
-        "override_generation_config": {"temperature": 0},
-        "plugins": {"autoload": False, "allow": ["a", "b"], "block": ["c"], "require": [], "prefer": {"kernel.x": "a"}},
-    }
