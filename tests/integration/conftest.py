@@ -78,9 +78,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, checkpoint: Path, *flags: str, keys: list[str] | None = None) -> Iterator[RunningServer]:
+def serving(
+    folder: Path, checkpoint: Path | None, *flags: str, keys: list[str] | None = None
+) -> Iterator[RunningServer]:
+    """``serve`` with ``checkpoint``, or with none named."""
     port, log = free_port(), folder / "serve.log"
-    command = [sys.executable, "-m", "openlathe", "serve", str(checkpoint), "--port", str(port)]
+    model = [] if checkpoint is None else [str(checkpoint)]
+    command = [sys.executable, "-m", "openlathe", "serve", *model, "--port", str(port)]
     command += ["--kv-cache-memory-bytes", "64M", *flags]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
@@ -113,7 +117,7 @@ def _answers(url: str) -> bool:
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """``with start_server(checkpoint, *flags) as server``."""
 
-    def start(checkpoint: Path, *flags: str, keys: list[str] | None = None) -> Any:
+    def start(checkpoint: Path | None, *flags: str, keys: list[str] | None = None) -> Any:
         return serving(tmp_path_factory.mktemp("server"), checkpoint, *flags, keys=keys)
 
     return start

@@ -60,6 +60,12 @@ def test_chat_says_why_the_server_did_not_start(
     assert "Traceback" not in done.stderr
 
 
+def test_chat_without_a_model_says_what_the_server_says() -> None:
+    done = core("chat", "--block-plugins", "openlathe-plugin-demo", "-q", "hi")
+    assert done.returncode == 1
+    assert "No model was given: name a directory, a bundled checkpoint or a hub id." in done.stderr
+
+
 def test_generate_streams_one_completion(scripted_checkpoint: Path) -> None:
     prompt = "<|im_start|>user\nCount to twenty.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     done = core("generate", scripted_checkpoint, *FLAGS, "--temperature", "0", "--prompt", prompt, "--stop", "9,")

@@ -6,14 +6,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .config import EngineConfig
-from .plugins.registry import Registry
+from .plugins.registry import Registry, described
 from .plugins.resolve import resolve
-from .spi.errors import CheckpointError, ProviderNotFound
+from .spi.errors import CheckpointError, ConfigError, ProviderNotFound
+from .spi.protocols import Provider
+from .spi.specs import CheckpointSpec
 
 T = TypeVar("T")
 _WORDS: dict[type, str] = {dict: "a JSON object", list: "a list"}
@@ -57,14 +59,37 @@ def locate(model: str, config: EngineConfig, registry: Registry, *, metadata_onl
         return _checked(path, model)
     if path.exists():
         raise CheckpointError(f"{model} is a file; give the directory of a checkpoint (config.json and *.safetensors).")
-    try:
-        return _checked(resolve(registry.get("checkpoint", model)), model)
-    except ProviderNotFound:
-        pass
+    if (provider := bundled(model, registry)) is not None:
+        return _checked(resolve(provider), model)
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise CheckpointError(f"{model} does not exist; give a directory, a bundled checkpoint or a hub id (org/name).")
     files = _METADATA_FILES if metadata_only else [*_METADATA_FILES, "*.safetensors"]
     return _checked(download(model, config, files), model)
+
+
+def bundled(model: str, registry: Registry) -> Provider | None:
+    """The installed plugin that brings ``model``, unless a directory of that name is meant or nobody does."""
+    if Path(model).expanduser().is_dir():
+        return None
+    try:
+        return registry.get("checkpoint", model)
+    except ProviderNotFound:
+        return None
+
+
+def with_model(config: EngineConfig, registry: Registry) -> EngineConfig:
+    """``config``, with the bundled checkpoint that asks to be served where no model is named.
+
+    Raises ``ConfigError`` where there is none, or more than one.
+    """
+    if config.model is not None:
+        return config
+    offered = [item for item in registry.providers("checkpoint") if cast(CheckpointSpec, item.spec).default]
+    if len(offered) == 1:
+        return replace(config, model=offered[0].spec.name)
+    listed = " and ".join(f"{item.spec.name} by {described(item)}" for item in offered)
+    reason = f"; {listed} are there to be served without a name" if offered else ""
+    raise ConfigError(f"No model was given{reason}: name a directory, a bundled checkpoint or a hub id.")
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

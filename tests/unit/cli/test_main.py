@@ -90,7 +90,7 @@ def test_core_keeps_its_own_names_and_check_says_so(command, capsys):
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        (["plan"], 2, "Which model?"),
+        (["plan", "--block-plugins", "openlathe-plugin-demo"], 2, "No model was given: name"),
         (["plan", "/nowhere"], 1, "/nowhere does not exist"),
         (["plan", "M", "--enable-lora"], 2, "--enable-lora asks for LoRA"),
         (["plan", "M", "--dtype", "int3"], 2, "--dtype is 'int3'"),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from openlathe.checkpoint import with_model
 from openlathe.config import EngineConfig
 from openlathe.plugins import plan as plan_module
 from openlathe.plugins.plan import KVGroup, Plan, make_plan
@@ -160,17 +161,34 @@ def test_auto_and_given_dtypes(acme):
     assert (acme.plan(dtype="float").dtype, acme.plan(dtype="half").kv_dtype) == ("float32", "float16")
 
 
-def test_a_bundled_checkpoint_is_served_by_its_name(acme):
-    package = acme.site.add_specs(
-        "bundle", "openlathe_checkpoints", "CheckpointSpec(name='mini', target='PACKAGE:data')"
-    )
+def bundle(acme, distribution, name, *, default=False):
+    """A distribution that brings a checkpoint; the checkpoint's directory."""
+    spec = f"CheckpointSpec(name={name!r}, target='PACKAGE:data', default={default})"
+    package = acme.site.add_specs(distribution, "openlathe_checkpoints", spec)
     file = acme.site.folder / package / "plugin.py"
     file.write_text(file.read_text().replace("PACKAGE", package))
     (file.parent / "data").mkdir()
     (file.parent / "data" / "config.json").write_text((acme.checkpoint / "config.json").read_text())
+    return file.parent / "data"
+
+
+def test_a_bundled_checkpoint_is_served_by_its_name(acme):
+    data = bundle(acme, "bundle", "mini")
     for name in ("mini", "bundle/mini"):
         plan = make_plan(EngineConfig(model=name, device="cpu"), acme.site.assemble())
-        assert plan.model_path == str(file.parent / "data")
+        assert plan.model_path == str(data)
+
+
+def test_the_default_checkpoint_is_served_where_no_model_is_named(acme):
+    bundle(acme, "one", "mini")
+    with pytest.raises(ConfigError, match="No model was given: name a directory"):
+        with_model(EngineConfig(), acme.site.assemble())
+    bundle(acme, "two", "midi", default=True)
+    assert with_model(EngineConfig(seed=3), acme.site.assemble()) == EngineConfig(model="midi", seed=3)
+    assert with_model(EngineConfig(model="mini"), acme.site.assemble()).model == "mini"
+    bundle(acme, "three", "maxi", default=True)
+    with pytest.raises(ConfigError, match="maxi by three 1.0 and midi by two 1.0 are there to be served"):
+        with_model(EngineConfig(), acme.site.assemble())
 
 
 # -- limits -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``core plan MODEL``: everything that would be assembled, and why, before a byte of weights is read."""
+"""``core plan [MODEL]``: everything that would be assembled, and why, before a byte of weights is read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..checkpoint import locate
+from ..checkpoint import locate, with_model
 from ..config import EngineConfig
 from ..devices import cpu_kv_cache_bytes
 from ..plugins.assemble import assemble
 from ..plugins.plan import Choice, KVGroup, Plan, make_plan
-from ..spi.errors import ConfigError
 from ..spi.kv import MLAKV, EncoderOnly, FullKV, SlidingKV
 from .flags import add_flags, load
 from .text import count, paint, say, size, table, wrapped
@@ -27,11 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    config = load(EngineConfig, args)
-    if config.model is None:
-        raise ConfigError("Which model? `core plan MODEL` takes a directory, a bundled checkpoint or a hub id.")
     registry = assemble(args.policy)
-    plan = make_plan(config, registry, model_path=locate(config.model, config, registry, metadata_only=True))
+    config = with_model(load(EngineConfig, args), registry)
+    plan = make_plan(config, registry, model_path=locate(config.model or "", config, registry, metadata_only=True))
     if args.json:
         say(json.dumps(plan.to_dict(), indent=2))
     else:

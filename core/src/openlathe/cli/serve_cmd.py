@@ -1,4 +1,4 @@
-"""``serve MODEL``: from the command line to a listening server."""
+"""``serve [MODEL]``: from the command line to a listening server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ..config import EngineConfig, ServerConfig
-from ..spi.errors import ConfigError
 from .flags import add_flags, load, read_yaml
 from .text import complain
 
@@ -31,10 +30,6 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     yaml = read_yaml(args.config)
     config, server = load(EngineConfig, args, yaml=yaml), load(ServerConfig, args, yaml=yaml)
-    if config.model is None:
-        raise ConfigError(
-            "No model was given; say which: `serve MODEL`, a directory, a bundled checkpoint or a hub id."
-        )
     from ..collector import collector_paused
     from ..engine.spawn import SpawnedEngine
     from ..server.listen import bind
@@ -47,9 +42,11 @@ def run(args: argparse.Namespace) -> int:
         registry = assemble(args.policy)
         plan = _plan(config, registry)
 
+        about = _about(plan, registry)
+
         def ready(url: str) -> None:
             starting.close()
-            complain(banner(plan, url, time.monotonic() - started))
+            complain(banner(plan, url, time.monotonic() - started, about))
 
         coroutine = serve(plan, server, registry, sock, spawned, progress=_progress, ready=ready)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -66,9 +63,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _plan(config: EngineConfig, registry: Registry) -> Plan:
     """The plan of a checkpoint whose weight files have been looked at: a truncated one fails here, in a second."""
-    from ..checkpoint import check_weights, locate
+    from ..checkpoint import check_weights, locate, with_model
     from ..plugins.plan import make_plan
 
+    config = with_model(config, registry)
     path = locate(config.model or "", config, registry)
     if config.load_format != "dummy":
         check_weights(path)
@@ -78,17 +76,26 @@ def _plan(config: EngineConfig, registry: Registry) -> Plan:
     return plan
 
 
+def _about(plan: Plan, registry: Registry) -> str:
+    """What a bundled checkpoint's plugin says of it."""
+    from ..checkpoint import bundled
+
+    provider = bundled(plan.config.model or "", registry)
+    return provider.spec.summary if provider is not None else ""
+
+
 def _progress(text: str) -> None:
     logger.info(text[:1].upper() + text[1:] + ".")
 
 
-def banner(plan: Plan, url: str, seconds: float) -> str:
-    """What runs, in a few lines, and where."""
+def banner(plan: Plan, url: str, seconds: float, about: str = "") -> str:
+    """What runs, in a few lines, and where; ``about`` is a sentence on the model."""
     chosen = plan.choices
     attention = sorted({choice.name for slot, choice in chosen.items() if slot.startswith("attention.")})
     source = chosen["model"].distribution
     lines = {
         "model": f"{plan.config.served_names[0]} ({plan.architecture}, {plan.dtype}, by {source})",
+        **({"about": about} if about else {}),
         "engine": f"{plan.device.type}, attention {', '.join(attention)}, context {plan.max_model_len}, "
         f"{plan.max_num_seqs} sequences, {plan.max_num_batched_tokens} tokens a step",
         **_answers(plan),

@@ -343,9 +343,14 @@ class LogitsProcessorSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSpec(_ResourceSpec):
-    """A model directory bundled in a package; ``target`` is the resource folder ``"package:checkpoint"``."""
+    """A model directory bundled in a package; ``target`` is the resource folder ``"package:checkpoint"``.
+
+    The one that is the ``default`` is served where no model is named.
+    """
 
     kind: ClassVar[str] = "checkpoint"
+
+    default: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,8 +66,6 @@ def _connect(args: argparse.Namespace) -> Iterator[ChatClient]:
             yield client
         return
     config = load(EngineConfig, args)
-    if config.model is None:
-        raise ConfigError("Whom shall we talk to? `core chat MODEL` starts a server for it, --url names one that runs.")
     with private_server(config, args.policy) as socket, ChatClient(socket=socket, model=args.model_name) as client:
         yield client
 
