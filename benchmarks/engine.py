@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-import transformers
 from transformers.generation.streamers import BaseStreamer
 
 from openlathe import LLM, SamplingParams
@@ -22,6 +20,7 @@ from openlathe.engine.kv_cache import KVCacheManager
 from openlathe.engine.messages import EngineRequest
 
 from .shapes import QWEN3_0_6B
+from .static_batch import StaticBatch
 
 VOCAB = int(QWEN3_0_6B["vocab_size"])
 draw = random.Random(0)
@@ -65,25 +64,7 @@ class Clock(BaseStreamer):
         pass
 
 
-class Theirs:
-    """transformers' ``generate`` with its default cache and attention."""
-
-    def __init__(self, path: str) -> None:
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
-
-    @torch.inference_mode()
-    def generate(self, prompts: list[list[int]], new_tokens: int, streamer: BaseStreamer | None = None) -> None:
-        ids = torch.tensor(prompts)
-        self.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            streamer=streamer,
-            pad_token_id=0,
-        )
-
+class Theirs(StaticBatch):
     def step_times(self, prompt: list[int], new_tokens: int) -> list[float]:
         clock = Clock()
         self.generate([prompt], new_tokens, clock)

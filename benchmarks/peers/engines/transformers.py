@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import torch
-import transformers
 
+from ...static_batch import StaticBatch
 from ..paths import checkpoint
 from ..worker import THREADS, main
 
 
-class Transformers:
+class Transformers(StaticBatch):
     def __init__(self, model: str, weights: str) -> None:
         torch.set_num_threads(THREADS)
-        dtype = {"bf16": torch.bfloat16}[weights]
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(model), dtype=dtype).eval()
-
-    @torch.inference_mode()
-    def generate(self, prompts: list[list[int]], new_tokens: int) -> None:
-        ids = torch.tensor(prompts)
-        self.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            pad_token_id=0,
-        )
+        super().__init__(str(checkpoint(model)), {"bf16": torch.bfloat16}[weights])
 
 
 if __name__ == "__main__":
