@@ -27,3 +27,5 @@ def test_what_becomes_of_an_answer(tiny_checkpoint: Path, settings: dict[str, An
     assert told in lines
     assert untold not in lines
     assert "http://x/v1 after 1.0 s" in lines
+    assert "about" not in lines
+    assert "   about  small, and says so\n" in banner(plan, "http://x", 1.0, "small, and says so")

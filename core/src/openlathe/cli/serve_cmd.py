@@ -41,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
 
         registry = assemble(args.policy)
         plan = _plan(config, registry)
-
         about = _about(plan, registry)
 
         def ready(url: str) -> None:
