@@ -14,7 +14,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml sdk/pypr
 TEST    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-long bench lint docs wheels clean
+.PHONY: help setup serve test test-long bench lint docs wheels clean train-demo eval-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,10 @@ $(STAMP): $(VENV)/.pinned pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 	@echo "[4/4] openlathe and its plugins, editable"
 	@$(PIP) --quiet --no-build-isolation --group dev $(MEMBERS:%=--editable ./%)
 	@touch $@
-	@echo "ready: 'make serve MODEL=...' or 'make test'"
+	@echo "ready: 'make serve' or 'make test'"
 
-serve: $(STAMP) ## Serve MODEL=<directory or hub id> [ARGS=<flags of serve>]
-	@test -n "$(MODEL)" || { echo "Say which model, as in 'make serve MODEL=Qwen/Qwen3-0.6B'." >&2; exit 2; }
-	@exec $(BIN)/serve "$(MODEL)" $(ARGS)
+serve: $(STAMP) ## Serve the demonstration model, or MODEL=<directory or hub id> [ARGS=<flags of serve>]
+	@exec $(BIN)/serve $(if $(MODEL),"$(MODEL)") $(ARGS)
 
 test: lint ## Lint, type-check and run every test but the long ones [ARGS=<flags of pytest>]
 	@$(TEST) $(ARGS)
@@ -67,6 +66,12 @@ wheels: $(STAMP) ## Build every distribution into dist/
 	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) \
 	  $(MEMBERS:%=./%)
 	@ls -1 $(DIST)
+
+train-demo: $(STAMP) ## Train the demonstration checkpoints [ARGS=<flags of the script>]
+	@$(BIN)/python -m plugins.models.demo.train $(ARGS)
+
+eval-demo: $(STAMP) ## Examine them on held-out questions [ARGS=--wrong 3 shows mistakes]
+	@$(BIN)/python -m plugins.models.demo.train --only evaluation $(ARGS)
 
 clean: ## Remove what make and the tests made, but not .venv
 	@rm -rf dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -192,13 +192,13 @@ def test_every_family_is_on_the_front_page():
 
 
 @pytest.fixture(scope="module")
-def server(scripted_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of `serve` with a small checkpoint that answers under the name the pages use."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of `serve` as the README starts it: with the demonstration model."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    args = [command("serve"), str(scripted_checkpoint), "--port", str(port), "--served-model-name", MODEL]
+    args = [command("serve"), "--port", str(port), "--kv-cache-memory-bytes", "64M"]
     with log.open("w") as stream:
         process = subprocess.Popen(args, stdout=stream, stderr=stream)
     try:
@@ -236,9 +236,7 @@ def examples(language: str) -> Iterator[object]:
 
 @pytest.mark.parametrize(("program", "output"), list(examples("python")))
 def test_programs_run_and_print_what_the_page_shows(program, output, server, scripted_checkpoint, tmp_path):
-    text = program.replace(ADDRESS, server)
-    if ADDRESS not in program:
-        text = text.replace(MODEL, str(scripted_checkpoint))  # offline: no server answers under that name
+    text = program.replace(ADDRESS, server).replace(MODEL, str(scripted_checkpoint))
     file = tmp_path / "example.py"
     file.write_text(text)
     done = subprocess.run([sys.executable, file], cwd=tmp_path, capture_output=True, text=True)

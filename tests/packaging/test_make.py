@@ -47,10 +47,17 @@ def test_a_python_too_old_is_one_sentence(repository, tmp_path, python):
     assert not (tmp_path / "venv").exists()
 
 
-def test_serve_without_a_model_is_one_sentence(repository):
-    done = make(repository, "serve")
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[0] == "Say which model, as in 'make serve MODEL=Qwen/Qwen3-0.6B'."
+def test_serve_without_a_model_serves_the_demonstration(repository, free_port):
+    served = subprocess.Popen(
+        ["make", "serve", f"ARGS=--port {free_port}"], cwd=repository, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until_ready(served)
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{free_port}/v1", api_key="none")
+        assert [model.id for model in client.models.list()] == ["demo"]
+    finally:
+        served.terminate()
+        served.communicate(timeout=30)
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme(repository):

@@ -9,7 +9,12 @@ from openlathe.spi import CommandSpec, hookimpl
 
 @hookimpl
 def openlathe_commands() -> Iterable[CommandSpec]:
-    yield CommandSpec(name="chat", target="openlathe_plugin_chat.chat:main", summary="talk to a model in the terminal")
+    yield CommandSpec(
+        name="chat",
+        target="openlathe_plugin_chat.chat:main",
+        summary="talk to a model in the terminal",
+        assembles=True,
+    )
     yield CommandSpec(
         name="generate",
         target="openlathe_plugin_chat.generate:main",

@@ -1,0 +1,3 @@
+from openlathe_sdk.conformance import suite
+
+TestDemo = suite("openlathe-plugin-demo")
