@@ -140,6 +140,9 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
         "in_the_engine": ("doubles-vectors",),
         "in_bfloat16": ("coarse-vectors",),
     },
+    "command": {
+        "it_is_handed_the_flags_that_it_offers": ("deaf-to-plugins",),
+    },
     "score_template": {
         "both_texts_are_in_the_prompt_once_and_in_order": ("query-alone",),
         "texts_cannot_forge_a_turn": ("removes-seams",),
@@ -159,7 +162,7 @@ DISTRIBUTIONS = {"unlicensed": ("openlathe-core>=0.1,<0.2",), "unbounded": ("ope
 
 def candidates() -> list[Candidate]:
     """Attention backends, operators and logits processors are in one plugin each, all else in plugins of one spec."""
-    titles = ("plugin", "model", "generation", "pooling", "score_template")
+    titles = ("plugin", "model", "generation", "pooling", "command", "score_template")
     single = {name for title in titles for wrong in CAUGHT[title].values() for name in wrong}
     several = ("backends", "kernels", "processors", "by-the-rows", "vectors-by-the-rows")
     return [_candidate(name) for name in (*several, *sorted(single))]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from openlathe.spi import (
     AttentionBackendSpec,
     ChatTemplateSpec,
+    CommandSpec,
     ExecutorSpec,
     KernelSpec,
     LogitsProcessorSpec,
@@ -210,6 +211,13 @@ processors = _plugin(
         )
         for name, target in PROCESSORS.items()
     ),
+)
+
+
+# -- commands -----------------------------------------------------------------------------------------------------
+
+deaf_to_plugins = _plugin(
+    "openlathe_commands", CommandSpec(name="deaf-to-plugins", target="wrong.targets:offers_plugins")
 )
 
 

@@ -46,6 +46,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "invariance": ("kernel", "attention-backend"),
     "model_invariance": ("model",),
     "logits_processor": ("logits-processor",),
+    "command": ("command",),
 }
 
 Rule = TypeVar("Rule", bound=Callable)
