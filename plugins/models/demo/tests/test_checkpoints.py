@@ -6,11 +6,15 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from openlathe import LLM
 from openlathe.frontend.render import ChatRenderer
 from openlathe.plugins.assemble import assemble
 from plugins.models.demo.train import evaluate
@@ -38,7 +42,7 @@ def rows(card: Path) -> dict[str, tuple[float, float]]:
 def test_it_is_small() -> None:
     assert (DEMO / "model.safetensors").stat().st_size <= 12 * MEGABYTE
     assert size(PACKAGE) <= 16 * MEGABYTE
-    assert (DRAFT / "model.safetensors").stat().st_size < 0.1 * (DEMO / "model.safetensors").stat().st_size
+    assert (DRAFT / "model.safetensors").stat().st_size < 0.12 * (DEMO / "model.safetensors").stat().st_size
     assert [folder.name for folder in ADAPTERS] == ["pirate", "terse"]
     for folder in ADAPTERS:
         assert size(folder) < 400_000
@@ -66,24 +70,35 @@ def test_adapters_fit_the_model() -> None:
         assert len(adapter) == 2 * 7 * config["num_hidden_layers"]
 
 
+def test_transformers_writes_the_same(demo: LLM) -> None:
+    """With its own tokenizer, layers and greedy search."""
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    model = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
+    asked = evaluate.held_out(SKILLS, 2)
+    renderer = ChatRenderer(tokenizer.chat_template, {})
+    ours = [text for text, _ in evaluate.answers(demo, asked)]
+    theirs = [written(model, tokenizer, prompt(one, renderer)) for one in asked]
+    same = [one == other for one, other in zip(ours, theirs, strict=True)]
+    assert sum(same) >= 0.9 * len(same), list(zip(ours, theirs, strict=True))  # ours computes in bfloat16
+
+
+def written(model: torch.nn.Module, tokenizer: Any, text: str) -> str:
+    """What transformers writes behind ``text``, without its end token."""
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    found = model.generate(input_ids=ids, max_new_tokens=evaluate.MAX_TOKENS, do_sample=False)
+    return str(tokenizer.decode(found[0, ids.shape[1] : -1]))
+
+
 @pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
 def test_adapters_change_the_manner_in_peft(folder: Path) -> None:
     """PEFT itself reads them, and what it then writes is in the adapter's style where the model alone is not."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     style, tokenizer = styles()[folder.name], AutoTokenizer.from_pretrained(DEMO)
     base = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
     renderer = ChatRenderer(tokenizer.chat_template, {})
     asked = [prompt(made, renderer) for made in evaluate.held_out(["facts"], 8)]
 
     def told(model: torch.nn.Module) -> list[str]:
-        answers = []
-        for text in asked:
-            ids = tokenizer(text, return_tensors="pt").input_ids
-            ids = model.generate(input_ids=ids, max_new_tokens=150, do_sample=False)[0, ids.shape[1] :]
-            answers.append(Answer.read(tokenizer.decode(ids[:-1])).content)
-        return answers
+        return [Answer.read(written(model, tokenizer, text)).content for text in asked]
 
     assert not all(map(style.keeps, told(base)))
     kept = list(map(style.keeps, told(PeftModel.from_pretrained(base, folder))))
@@ -95,25 +110,30 @@ def test_the_card_has_every_row_of_the_evaluation() -> None:
     assert {name: goal for name, (_, goal) in card.items()} == {row.name: row.goal for row in evaluate.ROWS}
 
 
-@pytest.mark.parametrize("skill", SKILLS)
-def test_it_can_what_its_card_says(demo: object, skill: str) -> None:
-    """Twelve held-out questions of each skill; how many may be wrong follows from the share the card gives."""
-    conversations = evaluate.held_out([skill], 12)
-    wrong = [one for one in evaluate.judged(demo, conversations) if not one.marks.full]
-    card = rows(DEMO / "README.md")
-    share = min(card[row.name][0] for row in evaluate.ROWS if skill in row.skills)
-    assert len(wrong) <= 12 * (1 - share) + 3 * (12 * share * (1 - share)) ** 0.5 + 0.5, [one.text for one in wrong]
+@pytest.mark.parametrize("row", evaluate.ROWS, ids=lambda row: row.name)
+def test_it_can_what_its_card_says(examined: list[evaluate.Examined], row: evaluate.Row) -> None:
+    """Neither worse nor better, within what the draw of so few questions explains."""
+    marks = row.marks(examined)
+    share, _ = rows(DEMO / "README.md")[row.name]
+    deviation = (share * (1 - share) / len(marks)) ** 0.5
+    assert abs(sum(marks) / len(marks) - share) <= 3 * deviation + 1 / len(marks)
 
 
 @pytest.fixture(scope="module")
-def demo() -> object:
+def examined(demo: LLM) -> list[evaluate.Examined]:
+    return evaluate.examine(demo, 30)
+
+
+@pytest.fixture(scope="module")
+def demo() -> LLM:
     return evaluate.load(DEMO)
 
 
 @pytest.mark.long
-def test_the_card_has_the_shares_that_are_measured(demo: object) -> None:
+def test_the_card_has_the_shares_that_are_measured(demo: LLM) -> None:
     """On another processor a few of the answers may be others."""
-    count = 200
-    found = evaluate.shares(evaluate.examine(demo, count))
-    for name, (share, _) in rows(DEMO / "README.md").items():
-        assert abs(found[name] - share) <= 0.02, name
+    examined = evaluate.examine(demo, 200)
+    card = rows(DEMO / "README.md")
+    for row in evaluate.ROWS:
+        marks = row.marks(examined)
+        assert abs(sum(marks) / len(marks) - card[row.name][0]) <= 0.02, row.name

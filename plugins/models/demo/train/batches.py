@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from .corpus.book import LEARNT, Book
+from .corpus.book import LEARNT
 from .corpus.conversation import Conversation, Parts, Renderer, texts
 from .corpus.stream import stream
 from .corpus.styles import PLAIN, Style
@@ -71,13 +71,12 @@ class Feed:
     longest: int
     together: int = 448
     width: int = 3072
-    book: Book = LEARNT
     style: Style = PLAIN
 
     def step(self, shares: Mapping[str, float], seed: object, tokens: int) -> list[Batch]:
         """Batches of about ``tokens`` tokens, each of texts of like length."""
         samples, count = [], 0
-        for sample in self.samples(stream(shares, seed, self.book)):
+        for sample in self.samples(stream(shares, seed, LEARNT)):
             samples.append(sample)
             count += len(sample.ids)
             if count >= tokens:

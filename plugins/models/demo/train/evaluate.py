@@ -118,11 +118,6 @@ def answers(llm: LLM, conversations: Sequence[Conversation]) -> list[tuple[str, 
     return [(choice.text, choice.finish_reason == "stop") for choice in choices]
 
 
-def shares(examined: Sequence[Examined]) -> dict[str, float]:
-    """By row, the share of answers that have its mark."""
-    return {row.name: sum(marks) / len(marks) for row in ROWS if (marks := row.marks(examined))}
-
-
 def table(examined: Sequence[Examined]) -> str:
     """Markdown, for the terminal and for the model card."""
     lines = ["| held-out evaluation | questions | right | goal |", "|---|---|---|---|"]

@@ -52,7 +52,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, chat_template: str, max_length: int) -> None:
-    """tokenizer.json and tokenizer_config.json as a Qwen3 repository has them."""
+    """tokenizer.json and tokenizer_config.json as a Qwen3 repository has them, but for the class.
+
+    From version 5 on transformers' ``Qwen2Tokenizer`` cuts texts by Qwen's own rules, whatever tokenizer.json says.
+    """
     tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {
         "add_bos_token": False,
@@ -74,7 +77,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, chat_template: str, m
         "model_max_length": max_length,
         "pad_token": "<|endoftext|>",
         "split_special_tokens": False,
-        "tokenizer_class": "Qwen2Tokenizer",
+        "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": None,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False))

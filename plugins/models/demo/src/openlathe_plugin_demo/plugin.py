@@ -17,6 +17,6 @@ def openlathe_checkpoints() -> Iterable[CheckpointSpec]:
     )
     yield CheckpointSpec(
         name="demo-draft",
-        summary="a fourteenth of demo, to draft for it in speculative decoding",
+        summary="a tenth of demo, to draft for it in speculative decoding",
         target="openlathe_plugin_demo:checkpoints/demo-draft",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -45,10 +46,11 @@ class Box:
     wishes: int
 
 
+#: The first box of a skill is the one it is examined with.
 BOXES = (
-    Box(calls.plain_tools, ("pick",), 6),
-    Box(calls.one_tool, ("fill",), 6),
     Box(calls.some_tools, ("call", "two_calls", "decline", "idle"), 4),
+    Box(calls.plain_tools, ("pick", "decline"), 6),
+    Box(calls.one_tool, ("fill", "decline"), 6),
 )
 
 
@@ -56,16 +58,17 @@ def converse(skill: str, seed: object, book: Book, tools: Sequence[Tool] | None 
     """The conversation that ``seed`` stands for, with ``tools``, or with such as the skill is learnt with."""
     rng = Random(f"{seed}/{skill}/{book.name}")
     scene = Scene(rng, book)
-    for box in BOXES:
-        if skill in box.skills:
-            scene.tools = tools or box.tools(scene)
+    box = next((box for box in BOXES if skill in box.skills), None)
+    if box:
+        scene.tools = tools or box.tools(scene)
     return switched(SKILLS[skill](scene), rng)
 
 
 def stream(shares: Mapping[str, float], seed: object, book: Book) -> Iterator[list[Conversation]]:
     """Endless; ``shares`` says how often each skill comes. Conversations that begin alike come together."""
     rng = Random(str(seed))
-    boxed = {box: {skill: shares[skill] for skill in box.skills if skill in shares} for box in BOXES}
+    boxes = Counter(skill for box in BOXES for skill in box.skills)
+    boxed = {box: {skill: shares[skill] / boxes[skill] for skill in box.skills if skill in shares} for box in BOXES}
     alone: dict[str | Box, float] = {
         skill: share for skill, share in shares.items() if not any(skill in skills for skills in boxed.values())
     }

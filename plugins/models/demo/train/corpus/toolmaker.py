@@ -11,6 +11,8 @@ from .phrases import fill, say, slots_of
 from .tools import Argument, Tool, Use, shown
 from .values import Value, Values
 
+#: The share of tools that people do not have.
+INVENTED = 0.45
 #: How wishes for invented tools are made: each argument with its name, a value alone, in phrases that say no names, or
 #: without any argument.
 MANNERS = {"ask": 0.35, "bare": 0.15, "free": 0.4, "plain": 0.1}
@@ -26,8 +28,8 @@ class Toolmaker:
         self.values, self.rng, self.book = values, values.rng, values.book
         self.page = self.book.page("invented")
 
-    def tool(self, invented: float = 0.45) -> Tool:
-        return self._invented() if self.rng.random() < invented else self._known()
+    def tool(self) -> Tool:
+        return self._invented() if self.rng.random() < INVENTED else self._known()
 
     def plain(self) -> Tool:
         """One without arguments."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,8 +60,7 @@ def decline(scene: Scene) -> Conversation:
     """A wish for a tool that is not there."""
     maker, box = _box(scene)
     use = maker.use(maker.other_than(box))
-    thought = "\n".join([*_judged(box), "No tool fits."])
-    reply = Reply(thought=thought, content=scene.rng.choice(maker.page["calls"]["decline"]))
+    reply = Reply(thought="No tool fits.", content=scene.rng.choice(maker.page["calls"]["decline"]))
     turns: list[Message | Reply] = [user(scene.casual(use.ask)), reply]
     tools = [tool.schema for tool in box]
     return _amid(scene, Conversation(skill="decline", turns=turns, tools=tools, expected=Expected(contains=["tool"])))
@@ -161,7 +160,7 @@ def _twice(scene: Scene, maker: Toolmaker, tool: Tool, patterns: list[str]) -> t
 def _asked(
     skill: str, box: list[Tool], uses: list[Use], ask: str, before: Sequence[Message | Reply] = ()
 ) -> Conversation:
-    notes = [*_judged(box, {use.tool.name for use in uses}), *map(_arguments, uses)]
+    notes = [*dict.fromkeys(f"{use.tool.name} fits: {use.tool.about}" for use in uses), *map(_arguments, uses)]
     reply = Reply(thought="\n".join(notes), calls=[use.call for use in uses])
     return Conversation(
         skill=skill,
@@ -169,11 +168,6 @@ def _asked(
         tools=[tool.schema for tool in box],
         expected=Expected(calls=reply.calls),
     )
-
-
-def _judged(box: Sequence[Tool], wanted: Collection[str] = ()) -> list[str]:
-    """What is thought of each tool: its words are said again, so that those of the wish need only be found in them."""
-    return [f"{tool.name} ({tool.about}): {'yes' if tool.name in wanted else 'no'}." for tool in box]
 
 
 def _arguments(use: Use) -> str:
