@@ -1,4 +1,4 @@
-"""The kit catches wrong plugins: every rule of its suites for plugins, models, attention, operators and so on, by name.
+"""The kit catches wrong plugins: every rule of its suites, by name.
 
 The plugins of the folder ``wrong`` go through the suites in one nested run of pytest, each through the rules that are
 to catch it. Parsers and chat templates have test files of their own.
