@@ -22,6 +22,7 @@ from .parsers import parsers
 from .serving import serving
 from .shapes import qwen3_0_6b
 from .sharing import forks
+from .step_parts import step_parts
 
 
 def read_bandwidth() -> float:
@@ -66,6 +67,7 @@ def main() -> None:
         "forks": lambda: forks(ours),
         "host-work": lambda: host_work(args.rounds),
         "serving": lambda: serving(args.rounds),
+        "step-parts": lambda: step_parts(args.rounds),
         "modes": lambda: modes(args.rounds),
         "implementations": lambda: modes(args.rounds, IMPLEMENTATIONS),
         "parsers": lambda: parsers(args.rounds),
