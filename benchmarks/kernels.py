@@ -24,6 +24,7 @@ from torch import Tensor
 
 from openlathe.engine.kv_memory import PagedGroup, allocate_pages
 from openlathe.kernels.attend import AttendPlan
+from openlathe.kernels.draw import Filters
 from openlathe.kernels.pages import PLAIN_LAYOUTS, layout_of
 from openlathe.kernels.silu_mul import silu_mul
 from openlathe.plugins.resolve import load
@@ -32,6 +33,7 @@ from openlathe.spi import FullKV, KVPages
 #: Bytes that operators read in turn: a multiple of the last level of any cache here.
 COLD_BYTES = 192 << 20
 HEADS, KV_HEADS, DIM, HIDDEN, INNER = 16, 8, 128, 1024, 3072
+VOCABULARY = 151_936
 PAGE = 16
 HEAD = FullKV(kv_heads=KV_HEADS, dim_k=DIM, dim_v=DIM)
 REPEATS = 50
@@ -245,6 +247,35 @@ def written(rows: int, dtype: torch.dtype) -> tuple[Any, ...]:
     return k, v, pages, torch.randperm(128 * PAGE)[:rows], "hnd"
 
 
+#: What of a distribution is left to draw from: temperature, top-k, top-p, min-p.
+DRAWS = {
+    "temperature": (0.7, 0, 1.0, 0.0),
+    "top-k 50": (1.0, 50, 1.0, 0.0),
+    "top-k 20, top-p 0.95": (0.6, 20, 0.95, 0.0),
+    "top-p 0.95": (1.0, 0, 0.95, 0.0),
+    "min-p 0.05": (1.0, 0, 1.0, 0.05),
+}
+
+
+def draws(dtype: torch.dtype) -> Iterator[Case]:
+    """Tokens of Qwen3's vocabulary, from peaked distributions and from flat ones."""
+    for rows in (1, 32):
+        for spread in (3.0, 0.3):
+            scores = (torch.randn(rows, VOCABULARY) * spread).to(dtype)
+            for label, (temperature, top_k, top_p, min_p) in DRAWS.items():
+                arguments = (
+                    scores,
+                    np.full(rows, temperature, np.float32),
+                    Filters(top_k=np.full(rows, top_k), top_p=np.full(rows, top_p), min_p=np.full(rows, min_p)),
+                    np.random.default_rng(0).random(rows),
+                )
+
+                def make(draw: Callable[..., Any], arguments: tuple[Any, ...] = arguments) -> Run:
+                    return lambda: draw(*arguments)
+
+                yield Case("draw", f"{rows} x {label}, {'peaked' if spread > 1 else 'flat'}", scores.nbytes, 1, make)
+
+
 CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
     "linear": linears,
     **{operator: rounded_linears(operator) for operator in ROUNDED},
@@ -258,6 +289,7 @@ CASES: dict[str, Callable[[torch.dtype], Iterator[Case]]] = {
     "silu_mul": small("silu_mul", gated),
     "gelu_mul": small("gelu_mul", gated),
     "write_kv": small("write_kv", written),
+    "draw": draws,
 }
 MODULES = {
     "linear": "linear",
@@ -271,8 +303,11 @@ MODULES = {
     "silu_mul": "gates",
     "gelu_mul": "gates",
     "write_kv": "write_kv",
+    "draw": "tokens",
 }
 PROVIDERS = {"torch": "openlathe_plugin_torch", "native": "openlathe_plugin_cpu"}
+#: Where nobody has one on torch, the definition is.
+REFERENCES = {"draw": "openlathe.kernels.draw:draw"}
 
 
 def seconds(run: Run) -> float:
@@ -288,7 +323,8 @@ def measure(case: Case, rounds: int, memory: Tensor) -> dict[str, float]:
     runs = {}
     for name, package in PROVIDERS.items():
         operator = "linear" if name == "torch" and case.operator in ROUNDED else case.operator
-        runs[name] = case.make(load(f"{package}.{MODULES[operator]}:{operator}"))
+        target = f"{package}.{MODULES[operator]}:{operator}"
+        runs[name] = case.make(load(REFERENCES.get(operator, target) if name == "torch" else target))
     times: dict[str, list[float]] = {name: [] for name in (*runs, "memory")}
     for run in runs.values():
         run()

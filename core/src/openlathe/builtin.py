@@ -27,12 +27,13 @@ REFERENCES: dict[str, frozenset[str]] = {
     "write_latent": frozenset(),
     "attend_latent": frozenset({"lse"}),
     "greedy": frozenset(),
+    "draw": frozenset(),
 }
 #: References that treat every row by itself; on other devices than the CPU nobody has looked at their reductions.
 ROWS_APART = frozenset(
     {
         *("capture", "embedding", "rms_norm", "add_rms_norm", "rotary", "int8_linear", "int4_linear"),
-        *("write_kv", "write_latent", "greedy"),
+        *("write_kv", "write_latent", "greedy", "draw"),
     }
 )
 REDUCTIONS = frozenset({"rms_norm", "add_rms_norm", "int8_linear", "int4_linear"})

@@ -90,6 +90,11 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "steps": {
         "the_first_of_the_best": ("greedy-for-the-last",),
+        "every_number_finds_its_token": (
+            *("draw-before-the-temperature", "draw-without-filters", "draw-from-one-row", "draw-in-place"),
+        ),
+        "a_masked_token_is_never_drawn": ("draw-what-is-masked",),
+        "no_distribution_still_gives_a_token": ("draw-no-number",),
         "a_captured_step_runs_again": ("capture-a-picture", "capture-without-a-reason"),
         "a_step_that_fails_is_no_capture": ("capture-what-fails",),
     },

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from openlathe.kernels.attend import attend
 from openlathe.kernels.attend_latent import attend_latent
 from openlathe.kernels.capture import Capture
+from openlathe.kernels.draw import Filters, draw
 from openlathe.kernels.embedding import embedding
 from openlathe.kernels.experts import GroupedExperts
 from openlathe.kernels.head_linear import head_linear
@@ -46,6 +48,37 @@ def embedding_of_the_next_row(ids, weight):
 
 def greedy_for_the_last(scores):
     return scores.shape[-1] - 1 - scores.flip(-1).max(-1).indices
+
+
+def draw_before_the_temperature(scores, temperature, filters, uniform):
+    return draw(scores, np.ones_like(temperature), filters, uniform)
+
+
+def draw_without_filters(scores, temperature, filters, uniform):
+    nothing = Filters(top_k=filters.top_k * 0, top_p=filters.top_p * 0 + 1, min_p=filters.min_p * 0)
+    return draw(scores, temperature, nothing, uniform)
+
+
+def draw_from_one_row(scores, temperature, filters, uniform):
+    first = Filters(*(np.full_like(x, x[0]) for x in (filters.top_k, filters.top_p, filters.min_p)))
+    return draw(scores, temperature, first, uniform)
+
+
+def draw_in_place(scores, temperature, filters, uniform):
+    tokens = draw(scores, temperature, filters, uniform)
+    scores[0].zero_()
+    return tokens
+
+
+def draw_what_is_masked(scores, temperature, filters, uniform):
+    tokens = draw(scores, temperature, filters, uniform)
+    return torch.where(torch.from_numpy(uniform == 0), 0, tokens)
+
+
+def draw_no_number(scores, temperature, filters, uniform):
+    if scores.isnan().any():
+        raise FloatingPointError("a score is not a number")
+    return draw(scores, temperature, filters, uniform)
 
 
 def norm_in_float32(x, weight, eps):

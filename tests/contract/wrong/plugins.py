@@ -144,6 +144,10 @@ FUNCTIONS = {
     "capture": ("capture_a_picture", "capture_without_a_reason", "capture_what_fails"),
     "embedding": ("embedding_of_the_next_row",),
     "greedy": ("greedy_for_the_last",),
+    "draw": (
+        *("draw_before_the_temperature", "draw_without_filters", "draw_from_one_row", "draw_in_place"),
+        *("draw_what_is_masked", "draw_no_number"),
+    ),
     "rms_norm": ("norm_in_float32", "norm_without_eps", "norm_in_place"),
     "silu_mul": ("silu_of_the_second_half", "silu_by_the_rows"),
     "gelu_mul": ("gelu_by_the_error_function",),

@@ -101,7 +101,7 @@ class ModelRunner:
             self.plan.model_config().vocab_size,
             self.device,
             processors,
-            context.operators.greedy,
+            context.operators,
         )
         self.facts |= weight_facts(cast(nn.Module, self.model)) | self.attention.facts
         self.facts |= {"load_seconds": time.monotonic() - started, "threads": torch.get_num_threads()}

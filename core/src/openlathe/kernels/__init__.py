@@ -18,6 +18,8 @@ from .attend_latent import AttendLatentOperator
 from .attend_latent import attend_latent as _attend_latent
 from .capture import CaptureOperator
 from .capture import capture as _capture
+from .draw import DrawOperator
+from .draw import draw as _draw
 from .embedding import embedding as _embedding
 from .experts import ExpertsOperator, PackedExperts
 from .experts import experts as _experts
@@ -64,6 +66,7 @@ class Operators:
     write_latent: Callable[[Tensor, Tensor, Tensor], None] = _write_latent
     attend_latent: AttendLatentOperator = _attend_latent
     greedy: Callable[[Tensor], Tensor] = _greedy
+    draw: DrawOperator = _draw
 
 
 #: Every operator's reference by the operator's name, which is also the name of its module.

@@ -1,9 +1,10 @@
-"""Rules for operators around whole steps: choosing the best token, and running a captured step again."""
+"""Rules for operators around whole steps: choosing tokens, and running a captured step again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,12 +14,13 @@ from openlathe.plugins.assemble import assemble
 from openlathe.plugins.resolve import resolve
 from openlathe.spi import KernelQuery, KernelSpec, Provider
 
+from ..harness.draws import SHAPES, asked, together
 from ..harness.invariance import chosen_operators
 from ..harness.operators import Draw
 from ..harness.under_test import device_of, facts_of, require, skip_if_refused
 from . import only
 
-ONLY = {"operator": ("capture", "greedy")}
+ONLY = {"operator": ("capture", "greedy", "draw")}
 VOCABULARY, HIDDEN = 40, 64
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -37,6 +39,54 @@ def test_the_first_of_the_best(provider: Provider, dtype: str) -> None:
                 best = given == given.amax(-1, keepdim=True)
                 assert got.dtype == torch.int64
                 assert got.tolist() == [row.tolist().index(True) for row in best]
+
+
+@only(operator="draw")
+@dtypes
+def test_every_number_finds_its_token(provider: Provider, dtype: str) -> None:
+    """The tokens that are left share the numbers from 0 to 1 in the order of the vocabulary.
+
+    Whatever narrows the choice, and with rows of different wishes side by side; scores stay as they were.
+    """
+    draw = _draw(provider, dtype)
+    for size in (17, 151, 5000):
+        scores = draw.tensor(1, size + 3)[:, 1:-2] * 3
+        before = scores.clone()
+        for wish in (together([asked(scores[0], shape) for shape in SHAPES]), *(asked(scores[0], s) for s in SHAPES)):
+            rows = scores.expand(len(wish.tokens), -1)
+            got = resolve(provider)(rows, wish.temperature, wish.filters, wish.numbers)
+            assert got.dtype == torch.int64
+            assert got.tolist() == wish.tokens.tolist()
+        assert torch.equal(scores, before)
+
+
+@only(operator="draw")
+@dtypes
+def test_a_masked_token_is_never_drawn(provider: Provider, dtype: str) -> None:
+    """Not by the smallest of all numbers either, nor by the largest, where it is the first or the last."""
+    draw = _draw(provider, dtype)
+    scores = torch.full((1, 400), -torch.inf, dtype=draw.dtype, device=draw.device)
+    scores[0, [130, 390]] = 0
+    for shape in SHAPES[:4]:
+        wish = asked(scores[0], shape)
+        for number, token in ((0.0, 130), (np.nextafter(1.0, 0.0), 390)):
+            numbers = np.full(len(wish.tokens), number)
+            rows = scores.expand(len(wish.tokens), -1)
+            got = resolve(provider)(rows, wish.temperature, wish.filters, numbers)
+            assert got.tolist() == [token] * len(wish.tokens)
+
+
+@only(operator="draw")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_no_distribution_still_gives_a_token(provider: Provider, value: float) -> None:
+    """A broken model must not end the process, nor what runs beside it."""
+    draw = _draw(provider, "float32")
+    scores = torch.full((1, 151), value, device=draw.device)
+    for shape in SHAPES:
+        wish = asked(draw.tensor(151), shape)
+        rows = scores.expand(len(wish.tokens), -1)
+        got = resolve(provider)(rows, wish.temperature, wish.filters, wish.numbers)
+        assert ((got >= 0) & (got < 151)).all()
 
 
 @only(operator="capture")

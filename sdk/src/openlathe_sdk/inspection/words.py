@@ -26,6 +26,7 @@ OPERATORS = frozenset(
         "capture",
         "embedding",
         "greedy",
+        "draw",
     }
 )
 

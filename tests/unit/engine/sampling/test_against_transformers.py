@@ -19,8 +19,8 @@ from transformers.generation.logits_process import (
 )
 
 from openlathe.engine.messages import SamplingParams
-from openlathe.engine.sampling.choose import Filters, filtered
 from openlathe.engine.sampling.columns import SamplingColumns
+from openlathe.kernels.draw import Filters, filtered
 from openlathe.spi import LogitsBatch
 
 from .reference import Rows, request

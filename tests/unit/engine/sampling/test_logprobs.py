@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from openlathe.engine.messages import SamplingParams
-from openlathe.engine.sampling.blocks import largest
 from openlathe.engine.sampling.logprobs import prompt_logprobs
+from openlathe.kernels.blocks import largest
 
 from .reference import Rows, request
 

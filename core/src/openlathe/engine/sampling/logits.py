@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...kernels.transfer import to_device
 from ...spi.execution import LogitsBatch
 from ..step import NewRequest
-from .transfer import to_device
 
 Int64 = NDArray[np.int64]
 

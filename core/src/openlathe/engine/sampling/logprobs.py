@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...kernels.blocks import largest
+from ...kernels.transfer import HostCopy, select
 from ..messages import TokenLogprobs
-from .blocks import largest
 from .columns import capped
-from .transfer import HostCopy, select
 
 #: Prompt positions whose logits are held at once.
 _SLICE = 64

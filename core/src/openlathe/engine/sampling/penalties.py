@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...kernels.transfer import select, to_device
 from ...spi.execution import LogitsBatch
 from ..step import NewRequest
-from .transfer import select, to_device
 
 Int64 = NDArray[np.int64]
 

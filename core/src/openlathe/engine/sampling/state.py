@@ -5,26 +5,26 @@ Nothing here waits for the device: the next forward pass is ordered before this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...kernels.greedy import greedy
+from ...kernels import Operators
+from ...kernels.draw import Filters
+from ...kernels.transfer import HostCopy, select, to_device
 from ...spi.execution import LogitsBatch, LogitsProcessor
 from ..messages import TokenLogprobs
 from ..step import NewRequest
 from .bad_words import BadWords
-from .choose import Filters, draw
 from .columns import SamplingColumns
 from .logits import Adjuster, AllowedTokens, LogitBias, MinTokens, RowMemory, apply_mask
 from .logprobs import PendingRows
 from .penalties import Penalties
 from .processors import Processors
 from .thinking import ThinkingBudgets
-from .transfer import HostCopy, select, to_device
 from .uniform import uniform
 
 Int64 = NDArray[np.int64]
@@ -47,8 +47,8 @@ class Sampled:
 class SamplingState:
     """Rows are those of the persistent batch: a request keeps its row from joining to leaving.
 
-    ``processors`` are logits processors of plugins, each with whether it changes which token is the best; ``greedy`` is
-    the operator of that name.
+    ``processors`` are logits processors of plugins, each with whether it changes which token is the best; of
+    ``operators``, ``greedy`` and ``draw`` choose.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class SamplingState:
         vocab_size: int,
         device: torch.device,
         processors: Sequence[tuple[LogitsProcessor, bool]] = (),
-        greedy: Callable[[Tensor], Tensor] = greedy,
+        operators: Operators | None = None,
     ) -> None:
-        self._greedy = greedy
+        operators = operators or Operators()
+        self._greedy, self._draw_tokens = operators.greedy, operators.draw
         self._columns = SamplingColumns(max_num_seqs, vocab_size)
         self._penalties = Penalties(max_num_seqs, vocab_size, device)
         #: In the order in which they are applied.
@@ -129,9 +130,10 @@ class SamplingState:
 
     def _draw(self, scores: Tensor, rows: Int64, num_tokens: Int64, token_ids: Tensor) -> Tensor:
         columns = self._columns
-        scores = scores.float() / to_device(columns.temperature[rows][:, None], scores.device)
+        temperature = columns.temperature[rows]
         batch = LogitsBatch(rows=rows.tolist(), num_tokens=num_tokens.tolist(), token_ids=token_ids)
         if self._invariant.concerns(batch):
-            scores = self._invariant.apply(scores, batch)
+            scores = self._invariant.apply(scores.float() / to_device(temperature[:, None], scores.device), batch)
+            temperature = np.ones_like(temperature)
         filters = Filters(top_k=columns.top_k[rows], top_p=columns.top_p[rows], min_p=columns.min_p[rows])
-        return draw(scores, filters, uniform(columns.seed[rows], num_tokens))
+        return self._draw_tokens(scores, temperature, filters, uniform(columns.seed[rows], num_tokens))

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.transfer import to_device
 from ...spi.execution import LogitsBatch
 from ..messages import ThinkingBudget
 from ..step import NewRequest
-from .transfer import to_device
 
 Ids = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, norms, rotary, write_kv
+from openlathe_plugin_cpu import attend, build, experts, facts, gates, linear, norms, rotary, tokens, write_kv
 
 from openlathe.kernels import OPERATORS, Gate
 from openlathe.kernels.attend import AttendPlan
@@ -17,6 +17,7 @@ from openlathe.kernels.attend import attend as reference
 from openlathe.kernels.pages import layout_of, rows_of
 from openlathe.spi import DeviceFacts, FullKV, KernelQuery, KVPages
 from openlathe_sdk.harness.attention import poisoned
+from openlathe_sdk.harness.draws import SHAPES, asked, together
 from openlathe_sdk.harness.invariance import PARTS, threads
 from openlathe_sdk.harness.operators import CASES, PACKED, Draw
 from openlathe_sdk.harness.tolerance import assert_close, tolerance_of
@@ -51,6 +52,15 @@ def test_operators(level: build.Level, operator: str, dtype: str) -> None:
         got = answer(OPERATORS_HERE[operator], operator, given)
         for part, truth in zip(*((x if isinstance(x, tuple) else (x,)) for x in (got, exact)), strict=True):
             assert_close(part, truth, dtype, f"{operator} on {level.name}")
+
+
+@dtypes
+def test_draws(level: build.Level, dtype: str) -> None:
+    for size in (3, 130, 3000):
+        scores = 3 * Draw(getattr(torch, dtype), torch.device("cpu")).tensor(size)
+        wish = together([asked(scores, shape) for shape in SHAPES])
+        got = tokens.draw(scores.expand(len(wish.tokens), -1), wish.temperature, wish.filters, wish.numbers)
+        assert got.tolist() == wish.tokens.tolist(), f"of {size} tokens on {level.name}"
 
 
 @dtypes

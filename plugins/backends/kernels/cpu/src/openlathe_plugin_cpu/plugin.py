@@ -29,6 +29,7 @@ OPERATORS: dict[str, tuple[str, str]] = {
     "silu_mul": ("gates", "one pass"),
     "gelu_mul": ("gates", "one pass"),
     "greedy": ("tokens", "one pass, shared by the threads"),
+    "draw": ("tokens", "nothing sorted, a row for each thread"),
 }
 #: What differs from operator to operator.
 FACTS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""From scores to tokens: the best one, or a draw from what temperature and the filters leave.
+"""A draw from what temperature and the filters leave of each row.
 
 Every function here treats each row by itself, so that a row's token depends on nothing that stands beside it.
 """
@@ -6,6 +6,7 @@ Every function here treats each row by itself, so that a row's token depends on 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,10 +29,29 @@ class Filters:
     min_p: NDArray[np.float64]
 
 
-def draw(scores: Tensor, filters: Filters, uniform: NDArray[np.float64]) -> Tensor:
-    """A token for each row of ``scores`` [S, V] float32, by inverting the distribution at ``uniform`` [S]."""
-    probs = filtered(scores.softmax(-1), filters)
-    return _invert(probs, to_device(uniform, scores.device)[:, None])
+class DrawOperator(Protocol):
+    def __call__(
+        self,
+        scores: Tensor,
+        temperature: NDArray[np.float32],
+        filters: Filters,
+        uniform: NDArray[np.float64],
+    ) -> Tensor:
+        """A token [S] int64 for each row of ``scores`` [S, V], any float dtype, which are left as they are.
+
+        Scores are divided by ``temperature`` [S], above zero. Min-p, then top-k, then top-p narrow the choice; tokens
+        of equal probability stay or go together. What is left is cumulated in the order of the vocabulary, and the
+        token is the one at which the sum passes ``uniform`` [S], in [0, 1), of the whole; one of probability 0 never
+        is. Arrays are the host's; ``top_k``, where it is not 0, is below V. A row that is no distribution, such as one
+        that is not a number, still gets a token.
+        """
+        ...
+
+
+def draw(scores: Tensor, temperature: NDArray[np.float32], filters: Filters, uniform: NDArray[np.float64]) -> Tensor:
+    """By sums over blocks of the vocabulary, :class:`DrawOperator`."""
+    probs = (scores.float() / to_device(temperature[:, None], scores.device)).softmax(-1)
+    return _invert(filtered(probs, filters), to_device(uniform, scores.device)[:, None])
 
 
 def filtered(probs: Tensor, filters: Filters) -> Tensor:
@@ -66,10 +86,10 @@ def _top_k(probs: Tensor, top_k: NDArray[np.int64], top_p: NDArray[np.float64]) 
     by_k = best.gather(1, last)
     if (top_p == 1).all():
         return by_k
-    mass = best.cumsum(-1, dtype=torch.float64)
     share = to_device(top_p, probs.device)[:, None]
-    by_p = _reach(best, mass, share * mass.gather(1, last))
-    return torch.where(share < 1, by_p, by_k)
+    # What is left may be more than k tokens, and more than are on the list, where several are as good as the last one.
+    by_p = _reach(best, best.cumsum(-1, dtype=torch.float64), share * _mass(_kept(probs, by_k)))
+    return torch.where(share < 1, by_p.maximum(by_k), by_k)
 
 
 def _top_p(probs: Tensor, top_p: NDArray[np.float64]) -> Tensor:

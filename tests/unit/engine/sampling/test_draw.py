@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openlathe.engine.messages import SamplingParams
-from openlathe.engine.sampling import choose
-from openlathe.engine.sampling.choose import Filters, draw, filtered
 from openlathe.engine.sampling.uniform import uniform
+from openlathe.kernels.draw import Filters, draw, filtered
 from openlathe.kernels.greedy import greedy
 
 from .reference import probabilities
@@ -27,6 +26,10 @@ def filters(count: int, sampling: SamplingParams) -> Filters:
         top_p=np.full(count, sampling.top_p),
         min_p=np.full(count, sampling.min_p),
     )
+
+
+def ones(count: int) -> np.ndarray:
+    return np.ones(count, np.float32)
 
 
 def kept(logits: torch.Tensor, sampling: SamplingParams) -> set[int]:
@@ -69,7 +72,7 @@ def test_both_ways_to_a_top_p_lead_to_the_same_tokens(top_p: float, monkeypatch:
     for probs in (spread, neighbours):
         found = []
         for length in (1, 1000):
-            monkeypatch.setattr(choose, "_SHORTLIST", length)
+            monkeypatch.setattr("openlathe.kernels.draw._SHORTLIST", length)
             found.append(filtered(probs, filters(len(probs), SamplingParams(top_p=top_p))))
         assert torch.equal(*found)
 
@@ -122,8 +125,9 @@ def test_draws_follow_the_distribution(sampling: SamplingParams, vocab_size: int
     logits = torch.randn(vocab_size, generator=torch.Generator().manual_seed(3)) * 1.5
     wanted = probabilities(logits.double().numpy(), sampling)
     numbers = uniform(np.full(DRAWS, 4, np.uint64), np.arange(DRAWS))
-    scores = (logits / sampling.temperature).expand(DRAWS, -1)
-    observed = np.bincount(draw(scores, filters(DRAWS, sampling), numbers).numpy(), minlength=vocab_size)
+    temperature = np.full(DRAWS, sampling.temperature, np.float32)
+    drawn = draw(logits.expand(DRAWS, -1), temperature, filters(DRAWS, sampling), numbers)
+    observed = np.bincount(drawn.numpy(), minlength=vocab_size)
     assert not observed[wanted == 0].any()
     assert chi_square_p(observed, wanted * DRAWS) > 0.001
 
@@ -143,7 +147,7 @@ def test_every_number_finds_the_token_that_the_cumulative_sum_says() -> None:
     cumulative = np.cumsum(weights.double().numpy())
     inside = (cumulative - weights.double().numpy() / 2)[weights.numpy() > 0] / cumulative[-1]
     scores = weights.log().expand(len(inside), -1)
-    drawn = draw(scores, filters(len(inside), SamplingParams()), inside)
+    drawn = draw(scores, ones(len(inside)), filters(len(inside), SamplingParams()), inside)
     assert drawn.tolist() == np.nonzero(weights.numpy())[0].tolist()
 
 
@@ -151,7 +155,7 @@ def test_every_number_finds_the_token_that_the_cumulative_sum_says() -> None:
 def test_a_token_without_probability_is_never_drawn(number: float) -> None:
     scores = torch.full((1, 400), -torch.inf)
     scores[0, [130, 390]] = 0
-    drawn = draw(scores, filters(1, SamplingParams()), np.array([number]))
+    drawn = draw(scores, ones(1), filters(1, SamplingParams()), np.array([number]))
     assert drawn.tolist() == [130 if number == 0 else 390]
 
 
@@ -159,7 +163,7 @@ def test_not_a_number_still_gives_a_token_of_the_vocabulary() -> None:
     for value in (torch.nan, torch.inf, -torch.inf):
         scores = torch.full((2, VOCAB), value)
         for sampling in (SamplingParams(), SamplingParams(top_p=0.5), SamplingParams(top_k=3, min_p=0.1)):
-            drawn = draw(scores, filters(2, sampling), np.array([0.1, 0.9]))
+            drawn = draw(scores, ones(2), filters(2, sampling), np.array([0.1, 0.9]))
             assert ((drawn >= 0) & (drawn < VOCAB)).all()
         assert ((greedy(scores) >= 0) & (greedy(scores) < VOCAB)).all()
 
