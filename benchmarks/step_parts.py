@@ -69,6 +69,7 @@ def decoding(core: EngineCore, requests: int, tokens: int, steps: int) -> Iterat
     while len(core.step().outputs) < requests:
         pass
     for _ in range(steps):
+        assert len(core.scheduler.requests) == requests, f"they have ended; more than {GROWTH} tokens would be needed"
         yield sum(request.num_computed_tokens for request in core.scheduler.requests.values())
     core.abort(names)
 

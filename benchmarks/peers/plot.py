@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from .results import Ratio, Results, ratio, share_of_bandwidth
+from .results import Ratio, Results, ratio
 from .rows import ROWS
 from .table import FIGURES
 
@@ -34,8 +34,6 @@ def _bars(results: Results) -> Iterator[tuple[str, Ratio, float]]:
         for claim in row.claims:
             if found := ratio(results, row, claim.against, claim.figure):
                 yield f"{row.name}{FIGURES[claim.figure]} / {claim.against}", found, claim.ratio
-        if row.of_bandwidth and (found := share_of_bandwidth(results, row)):
-            yield f"{row.name} / read bandwidth", found, row.of_bandwidth
 
 
 def _bar(top: float, label: str, found: Ratio, wanted: float, scale: float) -> Iterator[str]:

@@ -74,10 +74,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as good ours is; ``paired``: of figures that were taken in one round of one run."""
+    """How many times as good ours is, from so many ``pairs`` of one round each; from medians where there are none."""
 
     spread: Spread
-    paired: bool
+    pairs: int
 
 
 def ratio(results: Results, row: Row, against: Variant, figure: str = "value") -> Ratio | None:
@@ -95,7 +95,7 @@ def ratio(results: Results, row: Row, against: Variant, figure: str = "value") -
     if not pairs:
         pairs = [(statistics.median(ours.values()), statistics.median(theirs.values()))]
     lower = figure in LOWER or (figure == "value" and row.lower_is_better)
-    return Ratio(Spread.of(theirs / ours if lower else ours / theirs for ours, theirs in pairs), bool(both))
+    return Ratio(Spread.of(theirs / ours if lower else ours / theirs for ours, theirs in pairs), len(both))
 
 
 def share_of_bandwidth(results: Results, row: Row) -> Ratio | None:
@@ -104,4 +104,4 @@ def share_of_bandwidth(results: Results, row: Row) -> Ratio | None:
     both = sorted(ours.keys() & measured.keys())
     if not both:
         return None
-    return Ratio(Spread.of(ours[key] * row.weight_bytes / 1e9 / measured[key] for key in both), True)
+    return Ratio(Spread.of(ours[key] * row.weight_bytes / 1e9 / measured[key] for key in both), len(both))

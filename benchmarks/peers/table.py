@@ -37,26 +37,25 @@ def claims(results: Results) -> str:
 
 
 def claims_of(results: Results, row: Row) -> Iterator[tuple[str, ...]]:
-    rounds = str(len(results.of(row.name, str(row.ours))))
     for claim in row.claims:
         found = ratio(results, row, claim.against, claim.figure)
         if found is not None:
-            yield judged(row.title + FIGURES[claim.figure], str(claim.against), found, rounds, claim.ratio)
+            yield judged(row.title + FIGURES[claim.figure], str(claim.against), found, claim.ratio)
     if row.of_bandwidth is not None:
         found = share_of_bandwidth(results, row)
         if found is not None:
-            yield judged(row.title, "read bandwidth", found, rounds, row.of_bandwidth)
+            yield judged(row.title, "read bandwidth", found, row.of_bandwidth)
     ours = results.of(row.name, str(row.ours))
     if row.at_most is not None and ours:
         spread = Spread.of(ours.values())
         verdict = "yes" if spread.median <= row.at_most else "no"
-        yield row.title, "itself", f"{between(spread)} {row.unit}", rounds, f"at most {row.at_most:g}", verdict
+        yield row.title, "itself", f"{between(spread)} {row.unit}", str(len(ours)), f"at most {row.at_most:g}", verdict
 
 
-def judged(title: str, against: str, found: Ratio, rounds: str, wanted: float) -> tuple[str, ...]:
-    mark = "" if found.paired else " (not interleaved)"
+def judged(title: str, against: str, found: Ratio, wanted: float) -> tuple[str, ...]:
+    mark = "" if found.pairs else " (not interleaved)"
     verdict = "yes" if found.spread.median >= wanted else "no"
-    return title, against, between(found.spread) + mark, rounds, f"{wanted:g}", verdict
+    return title, against, between(found.spread) + mark, str(found.pairs), f"{wanted:g}", verdict
 
 
 def figures(results: Results) -> str:

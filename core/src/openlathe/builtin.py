@@ -36,7 +36,7 @@ ROWS_APART = frozenset(
         *("write_kv", "write_latent", "greedy", "draw"),
     }
 )
-REDUCTIONS = frozenset({"rms_norm", "add_rms_norm", "int8_linear", "int4_linear"})
+REDUCTIONS = frozenset({"rms_norm", "add_rms_norm", "int8_linear", "int4_linear", "draw"})
 
 
 @hookimpl

@@ -92,6 +92,7 @@ CAUGHT: dict[str, dict[str, tuple[str, ...]]] = {
         "the_first_of_the_best": ("greedy-for-the-last",),
         "every_number_finds_its_token": (
             *("draw-before-the-temperature", "draw-without-filters", "draw-from-one-row", "draw-in-place"),
+            *("draw-of-the-first-row", "draw-in-half"),
         ),
         "a_masked_token_is_never_drawn": ("draw-what-is-masked",),
         "no_distribution_still_gives_a_token": ("draw-no-number",),

@@ -64,6 +64,16 @@ def draw_from_one_row(scores, temperature, filters, uniform):
     return draw(scores, temperature, first, uniform)
 
 
+def draw_of_the_first_row(scores, temperature, filters, uniform):
+    return draw(scores[:1].expand_as(scores), temperature, filters, uniform)
+
+
+def draw_in_half(scores, temperature, filters, uniform):
+    if scores.dtype == torch.float32:
+        raise TypeError("expected scores in half precision")
+    return draw(scores, temperature, filters, uniform)
+
+
 def draw_in_place(scores, temperature, filters, uniform):
     tokens = draw(scores, temperature, filters, uniform)
     scores[0].zero_()

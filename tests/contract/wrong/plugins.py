@@ -146,7 +146,7 @@ FUNCTIONS = {
     "greedy": ("greedy_for_the_last",),
     "draw": (
         *("draw_before_the_temperature", "draw_without_filters", "draw_from_one_row", "draw_in_place"),
-        *("draw_what_is_masked", "draw_no_number"),
+        *("draw_of_the_first_row", "draw_in_half", "draw_what_is_masked", "draw_no_number"),
     ),
     "rms_norm": ("norm_in_float32", "norm_without_eps", "norm_in_place"),
     "silu_mul": ("silu_of_the_second_half", "silu_by_the_rows"),

@@ -49,7 +49,7 @@ def test_a_ratio_is_the_median_of_those_within_rounds(results: Results) -> None:
     found = ratio(results, DECODE, OPENVINO["bf16"])
 
     assert found is not None
-    assert (found.spread.least, found.spread.median, found.spread.most, found.paired) == (1, 2, 3, True)
+    assert (found.spread.least, found.spread.median, found.spread.most, found.pairs) == (1, 2, 3, 3)
 
 
 def test_less_is_better_where_the_row_or_the_figure_says_so(results: Results) -> None:
@@ -70,7 +70,7 @@ def test_figures_of_different_runs_are_compared_by_their_medians_and_marked(resu
     fill(results, DECODE.name, OPENVINO["bf16"], 10, 10, 10)
 
     assert (found := ratio(results, DECODE, OPENVINO["bf16"]))
-    assert (found.spread.median, found.paired) == (2, False)
+    assert (found.spread.median, found.pairs) == (2, 0)
     assert "not interleaved" in table(results)
 
 

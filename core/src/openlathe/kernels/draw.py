@@ -43,7 +43,7 @@ class DrawOperator(Protocol):
         of equal probability stay or go together. What is left is cumulated in the order of the vocabulary, and the
         token is the one at which the sum passes ``uniform`` [S], in [0, 1), of the whole; one of probability 0 never
         is. Arrays are the host's; ``top_k``, where it is not 0, is below V. A row that is no distribution, such as one
-        that is not a number, still gets a token.
+        that is not a number, still gets a token. Never part of a captured step: the arrays differ from call to call.
         """
         ...
 

@@ -27,12 +27,14 @@ def shown(book: Book, skills: Sequence[str], count: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="show", description="Conversations as the model reads them.")
-    parser.add_argument("skills", nargs="*", default=list(SKILLS), help="all of them, if none is named")
+    parser.add_argument("skills", nargs="*", help=f"of {', '.join(SKILLS)}; all of them, if none is named")
     parser.add_argument("--held-out", action="store_true", help="those of the evaluation's book")
     parser.add_argument("--count", type=int, default=1, help="of each skill")
     arguments = parser.parse_args()
+    if unknown := set(arguments.skills) - set(SKILLS):
+        parser.error(f"there is no skill {', '.join(sorted(unknown))}; choose from {', '.join(SKILLS)}")
     book = HELD_OUT if arguments.held_out else LEARNT
-    sys.stdout.writelines(f"{text}\n" for text in shown(book, arguments.skills, arguments.count))
+    sys.stdout.writelines(f"{text}\n" for text in shown(book, arguments.skills or list(SKILLS), arguments.count))
 
 
 if __name__ == "__main__":

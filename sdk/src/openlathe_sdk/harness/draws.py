@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -42,8 +41,12 @@ SHAPES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Draws whose answers are known: everything has a row each, ``tokens`` are the answers."""
+    """Draws whose answers are known: everything has an entry for each, ``tokens`` are the answers.
 
+    ``rows`` says of which row of scores each draws.
+    """
+
+    rows: NDArray[np.int64]
     temperature: NDArray[np.float32]
     filters: Filters
     numbers: NDArray[np.float64]
@@ -56,6 +59,7 @@ def asked(scores: Tensor, shape: Shape) -> Asked:
     ends = np.cumsum(probabilities)
     tokens = np.nonzero(probabilities > SMALLEST)[0]
     return Asked(
+        rows=np.zeros(len(tokens), np.int64),
         temperature=np.full(len(tokens), shape.temperature, np.float32),
         filters=Filters(
             top_k=np.full(len(tokens), shape.top_k if shape.top_k < len(scores) else 0, np.int64),
@@ -67,10 +71,12 @@ def asked(scores: Tensor, shape: Shape) -> Asked:
     )
 
 
-def together(draws: Sequence[Asked]) -> Asked:
-    """All of them as one batch."""
+def asked_of_each(scores: Tensor) -> Asked:
+    """One batch of all that is asked of each row of ``scores`` [len(SHAPES), V] by a shape of its own."""
+    draws = [asked(row, shape) for row, shape in zip(scores, SHAPES, strict=True)]
     filters = {name: np.concatenate([getattr(one.filters, name) for one in draws]) for name in FILTERS}
     return Asked(
+        rows=np.repeat(np.arange(len(draws)), [len(one.tokens) for one in draws]),
         temperature=np.concatenate([one.temperature for one in draws]),
         filters=Filters(**filters),
         numbers=np.concatenate([one.numbers for one in draws]),

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from openlathe.kernels import OPERATORS, Gate, Operators
+from openlathe.kernels.draw import Filters
 from openlathe.plugins.registry import Registry
 from openlathe.plugins.resolve import resolve_target
 from openlathe.plugins.select import Selector, Slot
@@ -164,6 +166,22 @@ def _head_linear(heads: int, inputs: int, outputs: int) -> Callable[[Any, Draw],
     return make
 
 
+def _draw_tokens(vocabulary: int) -> Callable[[Any, Draw], Call]:
+    def make(function: Any, draw: Draw) -> Call:
+        scores, chance = 2 * draw.tensor(ROWS, vocabulary), np.random.default_rng(0)
+        temperature = chance.choice([0.5, 1.0, 1.5], ROWS).astype(np.float32)
+        top_k, top_p = chance.choice([0, 1, 20], ROWS), chance.choice([1.0, 0.3, 0.95], ROWS)
+        min_p, numbers = chance.choice([0.0, 0.05], ROWS), chance.random(ROWS)
+
+        def call(rows: slice) -> tuple[Tensor, ...]:
+            filters = Filters(top_k=top_k[rows], top_p=top_p[rows], min_p=min_p[rows])
+            return (function(scores[rows], temperature[rows], filters, numbers[rows])[:, None],)
+
+        return call
+
+    return make
+
+
 _WIDTHS: dict[str, tuple[Callable[[Any, Draw], Call], ...]] = {
     "rms_norm": (_rms_norm(64), _rms_norm(100), _rms_norm(1024), _head_norm),
     "add_rms_norm": (_add_rms_norm(64), _add_rms_norm(1000)),
@@ -182,6 +200,7 @@ _WIDTHS: dict[str, tuple[Callable[[Any, Draw], Call], ...]] = {
     "int4_linear": (_int4_linear(96, 257, 32), _int4_linear(1024, 64, 128)),
     "experts": (_experts(8, 3, 100, 96, False), _experts(2, 1, 1024, 64, True)),
     "merge_states": (_merge_states(4, 64), _merge_states(3, 33)),
+    "draw": (_draw_tokens(150), _draw_tokens(5000)),
     "head_linear": (_head_linear(4, 32, 24), _head_linear(16, 512, 128), _head_linear(3, 100, 257)),
 }
 ROWWISE = tuple(_WIDTHS)

@@ -17,7 +17,7 @@ from openlathe.kernels.attend import attend as reference
 from openlathe.kernels.pages import layout_of, rows_of
 from openlathe.spi import DeviceFacts, FullKV, KernelQuery, KVPages
 from openlathe_sdk.harness.attention import poisoned
-from openlathe_sdk.harness.draws import SHAPES, asked, together
+from openlathe_sdk.harness.draws import SHAPES, asked_of_each
 from openlathe_sdk.harness.invariance import PARTS, threads
 from openlathe_sdk.harness.operators import CASES, PACKED, Draw
 from openlathe_sdk.harness.tolerance import assert_close, tolerance_of
@@ -57,9 +57,9 @@ def test_operators(level: build.Level, operator: str, dtype: str) -> None:
 @dtypes
 def test_draws(level: build.Level, dtype: str) -> None:
     for size in (3, 130, 3000):
-        scores = 3 * Draw(getattr(torch, dtype), torch.device("cpu")).tensor(size)
-        wish = together([asked(scores, shape) for shape in SHAPES])
-        got = tokens.draw(scores.expand(len(wish.tokens), -1), wish.temperature, wish.filters, wish.numbers)
+        scores = 3 * Draw(getattr(torch, dtype), torch.device("cpu")).tensor(len(SHAPES), size)
+        wish = asked_of_each(scores)
+        got = tokens.draw(scores[torch.from_numpy(wish.rows)], wish.temperature, wish.filters, wish.numbers)
         assert got.tolist() == wish.tokens.tolist(), f"of {size} tokens on {level.name}"
 
 

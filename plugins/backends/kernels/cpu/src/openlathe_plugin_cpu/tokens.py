@@ -42,7 +42,7 @@ def greedy(scores: Tensor) -> Tensor:
     """:func:`openlathe.kernels.greedy.greedy`; dtypes without a native function are left to it."""
     if scores.dtype not in NAMES or scores.stride(-1) != 1:
         return greedy_reference(scores)
-    tokens = torch.empty(len(scores), dtype=torch.int64)
+    tokens = empty((len(scores),), torch.int64)
     operator("greedy")(Greedy(scores.data_ptr(), tokens.data_ptr(), scores.itemsize, scores.stride(0), *scores.shape))
     return tokens
 

@@ -14,8 +14,8 @@
 
 namespace lathe {
 
-// scores are [rows, vocabulary], rows `stride` apart, elements of `bytes`; everything else has an entry a row. Top-k 0 and
-// top-p 1 leave everything.
+// scores are [rows, vocabulary], rows `stride` apart, elements of `bytes`; everything else has an entry a row. Top-k 0,
+// top-p 1 and min-p 0 leave everything.
 struct Draw {
   const void* scores;
   const float* temperature;
